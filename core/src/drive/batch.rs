@@ -1,0 +1,320 @@
+//! Buffers that cross the [`Port`](super::Port): received datagrams and transmits, each in one arena.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+
+use crate::limits::{RECV_SLOT_BYTES, TRANSMIT_ARENA_BYTES_MAX, TRANSMITS_MAX};
+use crate::net::{Datagram, Ecn, Transmit};
+use crate::time::Timestamp;
+
+/// What the driver tells about one filled slot of a [`RecvBatch`].
+#[derive(Clone, Copy, Debug)]
+pub struct RecvMeta {
+    /// See [`Datagram::received`].
+    pub received: Timestamp,
+    /// See [`Datagram::source`].
+    pub source: SocketAddr,
+    /// See [`Datagram::destination`].
+    pub destination: SocketAddr,
+    /// See [`Datagram::ecn`].
+    pub ecn: Option<Ecn>,
+    /// Bytes filled, at most the slot's size.
+    pub len: usize,
+    /// Size of each datagram in the slot but the last, when the kernel coalesced several (GRO);
+    /// `len` otherwise. Zero only when `len` is zero.
+    pub stride: usize,
+}
+
+/// A fixed set of equal slots that a driver fills with received datagrams.
+#[derive(Debug)]
+pub struct RecvBatch {
+    storage: Box<[u8]>,
+    metas: Vec<RecvMeta>,
+}
+
+impl RecvBatch {
+    /// Allocates `slots` slots of [`RECV_SLOT_BYTES`].
+    #[must_use]
+    pub fn new(slots: usize) -> Self {
+        Self {
+            storage: vec![0; slots * RECV_SLOT_BYTES].into_boxed_slice(),
+            metas: Vec::with_capacity(slots),
+        }
+    }
+
+    /// The slots still free, in order, for the driver to receive into.
+    pub fn free_slots(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        self.storage.chunks_exact_mut(RECV_SLOT_BYTES).skip(self.metas.len())
+    }
+
+    /// Count of slots still free.
+    #[must_use]
+    pub fn free_count(&self) -> usize {
+        self.storage.len() / RECV_SLOT_BYTES - self.metas.len()
+    }
+
+    /// Marks the next free slot as filled. Slots are committed in the order `free_slots` gives them.
+    ///
+    /// # Panics
+    /// When no slot is free: a driver's bug.
+    pub fn commit(&mut self, meta: RecvMeta) {
+        assert!(self.free_count() > 0, "committed more slots than the batch has");
+        let len = meta.len.min(RECV_SLOT_BYTES);
+        self.metas.push(RecvMeta { len, ..meta });
+    }
+
+    /// Whether nothing was received.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.metas.is_empty()
+    }
+
+    /// Filled slots (not datagrams: a slot may hold several).
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.metas.len()
+    }
+
+    /// Empties the batch.
+    pub fn clear(&mut self) {
+        self.metas.clear();
+    }
+
+    /// Each datagram in order of arrival, coalesced ones split again.
+    pub fn datagrams(&mut self) -> impl Iterator<Item = Datagram<'_>> {
+        self.storage.chunks_exact_mut(RECV_SLOT_BYTES).zip(&self.metas).flat_map(|(slot, meta)| {
+            let (filled, _) = slot.split_at_mut(meta.len);
+            filled.chunks_mut(meta.stride.max(1)).map(|contents| Datagram {
+                received: meta.received,
+                source: meta.source,
+                destination: meta.destination,
+                ecn: meta.ecn,
+                contents,
+            })
+        })
+    }
+}
+
+/// How a transmit may be treated when the batch is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// STUN, DTLS and RTCP: never dropped for want of room.
+    Control,
+    /// RTP: the oldest gives way first.
+    Media,
+}
+
+/// What stands beside the bytes of one transmit.
+#[derive(Clone, Copy, Debug)]
+pub struct TransmitMeta {
+    /// Our address to send from.
+    pub source: Option<IpAddr>,
+    /// Where it goes.
+    pub destination: SocketAddr,
+    /// Congestion capability.
+    pub ecn: Option<Ecn>,
+    /// What may be dropped.
+    pub lane: Lane,
+    /// When the datagram that caused it was received: for the forwarding-delay statistic.
+    pub received: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    meta: TransmitMeta,
+    start: u32,
+    len: u32,
+}
+
+/// Transmits in the order they will be sent, their bytes in one arena, written once.
+#[derive(Debug, Default)]
+pub struct TransmitBatch {
+    arena: Vec<u8>,
+    entries: VecDeque<Entry>,
+    dropped: u64,
+}
+
+impl TransmitBatch {
+    /// Reserves `size_max` bytes, lets `write` fill them and say how many it used, and queues them.
+    /// `None` from `write` queues nothing. Returns whether a transmit was queued.
+    ///
+    /// Allocates only while the arena grows to its high-water mark.
+    pub fn push_with(
+        &mut self,
+        meta: TransmitMeta,
+        size_max: usize,
+        write: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> bool {
+        if !self.make_room(meta.lane, size_max) {
+            return false;
+        }
+        let start = self.arena.len();
+        self.arena.resize(start + size_max, 0);
+        let len = write(&mut self.arena[start..]).unwrap_or(0).min(size_max);
+        self.arena.truncate(start + len);
+        if len == 0 {
+            return false;
+        }
+        self.entries.push_back(Entry { meta, start: start as u32, len: len as u32 });
+        true
+    }
+
+    /// Queues a copy of `contents`.
+    pub fn push(&mut self, meta: TransmitMeta, contents: &[u8]) -> bool {
+        self.push_with(meta, contents.len(), |out| {
+            out.copy_from_slice(contents);
+            Some(contents.len())
+        })
+    }
+
+    /// Transmits waiting.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Media transmits dropped for want of room since the start.
+    #[must_use]
+    pub const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// The transmits that wait, oldest first.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (TransmitMeta, &[u8])> {
+        self.entries.iter().map(|entry| (entry.meta, self.bytes(entry)))
+    }
+
+    /// The oldest transmit.
+    #[must_use]
+    pub fn first(&self) -> Option<Transmit<'_>> {
+        let entry = self.entries.front()?;
+        Some(Transmit {
+            source: entry.meta.source,
+            destination: entry.meta.destination,
+            ecn: entry.meta.ecn,
+            contents: self.bytes(entry),
+        })
+    }
+
+    /// Forgets the oldest `count` transmits, handing the receive time of each media one to `note`.
+    pub fn consume(&mut self, count: usize, mut note: impl FnMut(Timestamp)) {
+        for entry in self.entries.drain(..count.min(self.entries.len())) {
+            if let Some(received) = entry.meta.received {
+                note(received);
+            }
+        }
+        if self.entries.is_empty() {
+            self.arena.clear();
+        }
+    }
+
+    fn bytes(&self, entry: &Entry) -> &[u8] {
+        &self.arena[entry.start as usize..(entry.start + entry.len) as usize]
+    }
+
+    /// Control is bounded by what sessions may queue (a few datagrams each), so it always fits.
+    fn make_room(&mut self, lane: Lane, size: usize) -> bool {
+        let full = self.entries.len() >= TRANSMITS_MAX
+            || self.arena.len() + size > TRANSMIT_ARENA_BYTES_MAX;
+        if !full {
+            return true;
+        }
+        self.drop_older_half_of_media();
+        lane == Lane::Control
+            || (self.entries.len() < TRANSMITS_MAX
+                && self.arena.len() + size <= TRANSMIT_ARENA_BYTES_MAX)
+    }
+
+    /// Halving keeps the copying amortised: each byte is moved at most once a fill.
+    fn drop_older_half_of_media(&mut self) {
+        let media = self.entries.iter().filter(|entry| entry.meta.lane == Lane::Media).count();
+        let mut to_drop = media.div_ceil(2);
+        let mut arena = Vec::with_capacity(self.arena.capacity());
+        let mut kept = VecDeque::with_capacity(self.entries.capacity());
+        for entry in &self.entries {
+            if entry.meta.lane == Lane::Media && to_drop > 0 {
+                to_drop -= 1;
+                self.dropped += 1;
+                continue;
+            }
+            let start = arena.len() as u32;
+            arena.extend_from_slice(self.bytes(entry));
+            kept.push_back(Entry { start, ..*entry });
+        }
+        self.arena = arena;
+        self.entries = kept;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: SocketAddr =
+        SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 40_000);
+
+    fn meta(lane: Lane) -> TransmitMeta {
+        TransmitMeta { source: None, destination: ADDRESS, ecn: None, lane, received: None }
+    }
+
+    #[test]
+    fn coalesced_datagrams_are_split_again() {
+        let mut batch = RecvBatch::new(2);
+        for (slot, byte) in batch.free_slots().zip(1..) {
+            slot[..25].fill(byte);
+        }
+        let filled = |len, stride| RecvMeta {
+            received: Timestamp::ZERO,
+            source: ADDRESS,
+            destination: ADDRESS,
+            ecn: None,
+            len,
+            stride,
+        };
+        batch.commit(filled(25, 10));
+        batch.commit(filled(3, 3));
+        let seen: Vec<_> = batch.datagrams().map(|d| (d.contents[0], d.contents.len())).collect();
+        assert_eq!(seen, [(1, 10), (1, 10), (1, 5), (2, 3)]);
+    }
+
+    #[test]
+    fn a_full_batch_drops_the_oldest_media_and_never_control() {
+        let mut batch = TransmitBatch::default();
+        assert!(batch.push(meta(Lane::Control), b"first"));
+        for number in 0..TRANSMITS_MAX as u32 {
+            batch.push(meta(Lane::Media), &number.to_be_bytes());
+        }
+        assert!(batch.push(meta(Lane::Control), b"last"));
+        let contents: Vec<_> = batch.iter().map(|(_, bytes)| bytes.to_vec()).collect();
+        assert_eq!(contents.first().unwrap(), b"first");
+        assert_eq!(contents.last().unwrap(), b"last");
+        let expected = (TRANSMITS_MAX as u64 - 1).div_ceil(2);
+        assert_eq!(batch.dropped(), expected);
+        assert_eq!(contents[1], (expected as u32).to_be_bytes(), "the newest media is kept");
+    }
+
+    #[test]
+    fn a_consumed_batch_reuses_its_arena() {
+        let mut batch = TransmitBatch::default();
+        batch.push(meta(Lane::Media), &[1; 100]);
+        batch.push(meta(Lane::Media), &[2; 100]);
+        batch.consume(1, |_| ());
+        assert_eq!(batch.first().unwrap().contents, [2; 100]);
+        batch.consume(5, |_| ());
+        assert!(batch.is_empty());
+        assert_eq!(batch.arena.len(), 0);
+    }
+
+    #[test]
+    fn a_writer_that_declines_queues_nothing() {
+        let mut batch = TransmitBatch::default();
+        assert!(!batch.push_with(meta(Lane::Media), 10, |_| None));
+        assert!(batch.is_empty() && batch.arena.is_empty());
+    }
+}

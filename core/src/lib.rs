@@ -1,0 +1,15 @@
+//! Antiphon's sans-I/O core: datagrams and timestamps in; datagrams, events and deadlines out.
+//!
+//! One type does the work, the `Shard`. It performs no I/O, reads no clock, spawns nothing and takes
+//! its randomness from a seed, so that the same inputs give the same outputs. A driver supplies
+//! sockets, time and a way to wait; see `drive`.
+#![forbid(unsafe_code)]
+
+pub mod drive;
+pub mod ids;
+pub mod limits;
+pub mod message;
+pub mod net;
+pub mod plan;
+pub mod rng;
+pub mod time;

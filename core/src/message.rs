@@ -1,0 +1,436 @@
+//! What crosses between the server and a shard: commands in, events out, relays between shards.
+//!
+//! Contracts: commands and events are reliable and ordered; relays are lossy.
+
+use std::time::Duration;
+
+use crate::ids::{ParticipantId, RequestId, RoomId, SessionId};
+use crate::plan::{Codec, IceCredentials, LocalDescription, MediaKind, Mid, SessionPlan};
+use crate::time::Timestamp;
+
+/// What a session is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Its own media comes back to it.
+    Echo,
+    /// It publishes as a participant of a room. At most one session publishes for a participant; a new
+    /// one replaces the old, which is closed with [`CloseReason::Replaced`].
+    Publish {
+        /// The room.
+        room: RoomId,
+        /// Who publishes.
+        participant: ParticipantId,
+    },
+    /// It receives the tracks of one participant, or of whoever published last.
+    Subscribe {
+        /// The room.
+        room: RoomId,
+        /// Whose tracks.
+        target: Target,
+    },
+}
+
+/// Whose tracks a subscription follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// This participant, through absences.
+    Participant(ParticipantId),
+    /// The participant who began publishing last and is still there.
+    Newest,
+}
+
+/// Server to shard.
+#[derive(Debug)]
+pub enum Command {
+    /// Opens a session; answered by [`Event::Opened`] or [`Event::Rejected`].
+    Open {
+        /// Ties the answer to this command.
+        request: RequestId,
+        /// What was negotiated.
+        plan: Box<SessionPlan>,
+        /// What it is for.
+        role: Role,
+    },
+    /// Restarts ICE with the peer's new credentials; answered by [`Event::Restarted`] or
+    /// [`Event::Rejected`]. Media goes on over the old path until the new one is up.
+    Restart {
+        /// Ties the answer to this command.
+        request: RequestId,
+        /// Which session.
+        session: SessionId,
+        /// The peer's new credentials.
+        remote_ice: IceCredentials,
+    },
+    /// Ends a session with BYE and close_notify; answered by [`Event::Closed`]. Unknown sessions are
+    /// ignored: the event is already on its way.
+    Close {
+        /// Which session.
+        session: SessionId,
+        /// Why; passed on in the event.
+        reason: CloseReason,
+    },
+    /// Asks for a session's statistics; answered by [`Event::SessionStats`] or [`Event::Rejected`].
+    SessionStats {
+        /// Ties the answer to this command.
+        request: RequestId,
+        /// Which session.
+        session: SessionId,
+    },
+    /// Asks for the shard's statistics; answered by [`Event::ShardStats`].
+    ShardStats {
+        /// Ties the answer to this command.
+        request: RequestId,
+    },
+}
+
+/// Shard to server.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A session is ready for the peer's first check.
+    Opened {
+        /// The command answered.
+        request: RequestId,
+        /// The new session.
+        session: SessionId,
+        /// Our half of the description.
+        local: Box<LocalDescription>,
+    },
+    /// A command failed and changed nothing.
+    Rejected {
+        /// The command answered.
+        request: RequestId,
+        /// Why.
+        error: CommandError,
+    },
+    /// ICE was restarted.
+    Restarted {
+        /// The command answered.
+        request: RequestId,
+        /// Our new credentials.
+        ice: IceCredentials,
+    },
+    /// The handshake finished: media can flow.
+    Connected {
+        /// Which session.
+        session: SessionId,
+        /// SRTP protection profile agreed.
+        profile: ProfileName,
+        /// From `Open` to now.
+        setup: Duration,
+    },
+    /// The first packet of a track arrived (again, after it was removed).
+    TrackAdded {
+        /// The publishing session.
+        session: SessionId,
+        /// Its media section.
+        mid: Mid,
+        /// Audio or video.
+        kind: MediaKind,
+        /// Its codec.
+        codec: Codec,
+    },
+    /// A track ended: its source said BYE.
+    TrackRemoved {
+        /// The publishing session.
+        session: SessionId,
+        /// Its media section.
+        mid: Mid,
+    },
+    /// Another participant speaks loudest now; `None` when all are silent.
+    ActiveSpeaker {
+        /// The room.
+        room: RoomId,
+        /// Who.
+        participant: Option<ParticipantId>,
+    },
+    /// A session ended; its id is dead. Sent exactly once for each `Opened`.
+    Closed {
+        /// Which session.
+        session: SessionId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// Answers [`Command::SessionStats`].
+    SessionStats {
+        /// The command answered.
+        request: RequestId,
+        /// The figures.
+        stats: Box<SessionStats>,
+    },
+    /// Answers [`Command::ShardStats`].
+    ShardStats {
+        /// The command answered.
+        request: RequestId,
+        /// The figures.
+        stats: Box<ShardStats>,
+    },
+}
+
+/// Shard to shard; empty until rooms span shards.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Relay {}
+
+/// Why a command failed. Blames the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// As many sessions as configured exist.
+    #[error("the shard holds its maximum of {max} sessions")]
+    SessionsExhausted {
+        /// The configured maximum.
+        max: u32,
+    },
+    /// No such session, or no longer.
+    #[error("no such session")]
+    UnknownSession,
+    /// The shard drains: it opens nothing more.
+    #[error("the shard is draining")]
+    Draining,
+    /// The plan breaks a limit that negotiation should have kept.
+    #[error("the plan breaks a limit: {0}")]
+    InvalidPlan(&'static str),
+}
+
+/// Why a session ended; names who ended it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The API asked for it (DELETE).
+    Requested,
+    /// The server stops.
+    Shutdown,
+    /// The peer ended DTLS.
+    PeerClosed,
+    /// It never connected in time.
+    SetupTimeout,
+    /// No authenticated check in time (RFC 7675).
+    ConsentExpired,
+    /// The peer's certificate is not the one its description named.
+    FingerprintMismatch,
+    /// The DTLS handshake failed.
+    HandshakeFailed,
+    /// A key reached its limit of packets.
+    KeyExhausted,
+    /// A new session publishes for the same participant.
+    Replaced,
+    /// Our bug: the session panicked and was removed.
+    Fault,
+}
+
+impl CloseReason {
+    /// Snake-case name, as the API and metrics show it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Shutdown => "shutdown",
+            Self::PeerClosed => "peer_closed",
+            Self::SetupTimeout => "setup_timeout",
+            Self::ConsentExpired => "consent_expired",
+            Self::FingerprintMismatch => "fingerprint_mismatch",
+            Self::HandshakeFailed => "handshake_failed",
+            Self::KeyExhausted => "key_exhausted",
+            Self::Replaced => "replaced",
+            Self::Fault => "fault",
+        }
+    }
+}
+
+/// SRTP protection profile (RFC 5764, RFC 7714).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProfileName {
+    /// `AEAD_AES_256_GCM`.
+    AeadAes256Gcm,
+    /// `AEAD_AES_128_GCM`.
+    AeadAes128Gcm,
+    /// `AES128_CM_SHA1_80`.
+    Aes128CmSha1_80,
+}
+
+impl ProfileName {
+    /// Registered name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AeadAes256Gcm => "AEAD_AES_256_GCM",
+            Self::AeadAes128Gcm => "AEAD_AES_128_GCM",
+            Self::Aes128CmSha1_80 => "AES128_CM_SHA1_80",
+        }
+    }
+}
+
+/// One direction of one track of a session. Counts are since the session began.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TrackStats {
+    /// Media section.
+    pub mid: Mid,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Codec in use; `None` before the first packet.
+    pub codec: Option<Codec>,
+    /// From the peer to us (else from us to the peer).
+    pub inbound: bool,
+    /// Synchronisation source.
+    pub ssrc: u32,
+    /// RTP packets, retransmissions not counted.
+    pub packets: u64,
+    /// RTP payload bytes.
+    pub bytes: u64,
+    /// Payload bits a second over the last full second.
+    pub bitrate: u64,
+    /// Inbound: RFC 3550 cumulative loss as we count it; outbound: as the peer last reported it.
+    pub lost: i64,
+    /// Inbound: RFC 3550 A.8 jitter; outbound: as the peer last reported it.
+    pub jitter: Duration,
+    /// NACK messages: sent when inbound, received when outbound.
+    pub nacks: u64,
+    /// Packets recovered by (inbound) or sent as (outbound) retransmission.
+    pub retransmissions: u64,
+    /// Keyframe requests: sent when inbound, received when outbound.
+    pub keyframe_requests: u64,
+}
+
+/// One session's figures at one time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionStats {
+    /// When they were taken.
+    pub at: Timestamp,
+    /// Since the session was opened.
+    pub age: Duration,
+    /// Whether media can flow.
+    pub connected: bool,
+    /// Round trip to the peer, from its reports; `None` before the first.
+    pub round_trip: Option<Duration>,
+    /// SRTP profile; `None` before the handshake.
+    pub profile: Option<ProfileName>,
+    /// Authenticated SRTP and SRTCP datagrams received.
+    pub packets_received: u64,
+    /// SRTP and SRTCP datagrams sent.
+    pub packets_sent: u64,
+    /// Each track and direction.
+    pub tracks: Vec<TrackStats>,
+}
+
+/// Why a datagram was refused. Blames the peer or the network: a counter each, never an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// Empty, or its first byte is no protocol of ours (RFC 7983).
+    Unclassified,
+    /// STUN that does not parse.
+    MalformedStun,
+    /// STUN for no session of ours.
+    UnknownUfrag,
+    /// STUN whose integrity check failed, or that the agent refused.
+    UnauthenticatedStun,
+    /// DTLS, RTP or RTCP from a source that proved nothing.
+    UnknownSource,
+    /// DTLS that the handshake refused.
+    RefusedDtls,
+    /// RTP or RTCP before the keys.
+    NoKeysYet,
+    /// RTP that does not parse.
+    MalformedRtp,
+    /// RTCP that does not parse, once opened.
+    MalformedRtcp,
+    /// SRTP or SRTCP whose authentication failed.
+    AuthenticationFailed,
+    /// SRTP or SRTCP received before, or older than the window.
+    Replayed,
+    /// RTP of a source that belongs to no media section, or one too many.
+    UnknownSsrc,
+    /// RTP of a payload type that was not agreed.
+    UnknownPayloadType,
+    /// A retransmission of nothing that was asked for, or of something already here.
+    UselessRetransmission,
+}
+
+impl DropReason {
+    /// Every reason, in order of its number.
+    pub const ALL: [Self; 14] = [
+        Self::Unclassified,
+        Self::MalformedStun,
+        Self::UnknownUfrag,
+        Self::UnauthenticatedStun,
+        Self::UnknownSource,
+        Self::RefusedDtls,
+        Self::NoKeysYet,
+        Self::MalformedRtp,
+        Self::MalformedRtcp,
+        Self::AuthenticationFailed,
+        Self::Replayed,
+        Self::UnknownSsrc,
+        Self::UnknownPayloadType,
+        Self::UselessRetransmission,
+    ];
+
+    /// Snake-case name, as metrics show it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unclassified => "unclassified",
+            Self::MalformedStun => "malformed_stun",
+            Self::UnknownUfrag => "unknown_ufrag",
+            Self::UnauthenticatedStun => "unauthenticated_stun",
+            Self::UnknownSource => "unknown_source",
+            Self::RefusedDtls => "refused_dtls",
+            Self::NoKeysYet => "no_keys_yet",
+            Self::MalformedRtp => "malformed_rtp",
+            Self::MalformedRtcp => "malformed_rtcp",
+            Self::AuthenticationFailed => "authentication_failed",
+            Self::Replayed => "replayed",
+            Self::UnknownSsrc => "unknown_ssrc",
+            Self::UnknownPayloadType => "unknown_payload_type",
+            Self::UselessRetransmission => "useless_retransmission",
+        }
+    }
+}
+
+/// Upper bounds, in microseconds, of the buckets of [`ShardStats::forward_delay`]; the last bucket is open.
+pub const FORWARD_DELAY_BOUNDS_MICROS: [u64; 15] =
+    [10, 20, 50, 100, 150, 200, 300, 400, 600, 800, 1_000, 2_000, 5_000, 10_000, 50_000];
+
+/// One shard's figures: cumulative since its start, absolute, so that a lost copy costs only staleness.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardStats {
+    /// Sessions now.
+    pub sessions: u32,
+    /// Sessions now whose handshake is done.
+    pub sessions_connected: u32,
+    /// Sessions opened.
+    pub sessions_opened: u64,
+    /// Sessions ended by our own bug.
+    pub faults: u64,
+    /// Handshakes finished with each profile, in the order of [`ProfileName`].
+    pub profiles: [u64; 3],
+    /// Datagrams received.
+    pub datagrams_received: u64,
+    /// Bytes received.
+    pub bytes_received: u64,
+    /// Datagrams handed to the socket.
+    pub datagrams_sent: u64,
+    /// Authenticated RTP packets received.
+    pub rtp_received: u64,
+    /// RTP packets sent, retransmissions included.
+    pub rtp_sent: u64,
+    /// Packets sent again.
+    pub retransmissions_sent: u64,
+    /// NACK messages sent.
+    pub nacks_sent: u64,
+    /// Keyframe requests sent upstream.
+    pub keyframe_requests_sent: u64,
+    /// Media transmits dropped because the socket stayed full.
+    pub transmits_dropped: u64,
+    /// Datagrams refused, by [`DropReason`] number.
+    pub drops: [u64; DropReason::ALL.len()],
+    /// Times a timer woke a session.
+    pub timeouts: u64,
+    /// Forwarded packets by time from the kernel's receive stamp to the return of the send call; bounds
+    /// in [`FORWARD_DELAY_BOUNDS_MICROS`], one open bucket after them.
+    pub forward_delay: [u64; FORWARD_DELAY_BOUNDS_MICROS.len() + 1],
+    /// Sum of those times.
+    pub forward_delay_micros: u64,
+}
