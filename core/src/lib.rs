@@ -12,4 +12,6 @@ pub mod message;
 pub mod net;
 pub mod plan;
 pub mod rng;
+pub mod route;
+pub mod shard;
 pub mod time;

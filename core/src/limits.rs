@@ -83,8 +83,19 @@ pub const NACK_TRIES_MAX: u8 = 10;
 /// Keyframe requests upstream per source are at least this far apart.
 pub const KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
 
-const _: () = assert!(EVENTS_MAX >= COMMANDS_MAX * 16, "answers must never outrun the event lane");
+const _: () = assert!(
+    EVENTS_MAX >= COMMANDS_MAX * 16,
+    "answers must never outrun the event lane"
+);
 const _: () = assert!(SDP_LINE_BYTES_MAX < SDP_BYTES_MAX);
 const _: () = assert!(SETUP_TIMEOUT.as_secs() < 30 && CONSENT_TIMEOUT.as_secs() < 30);
-const _: () = assert!(TRANSMIT_ARENA_BYTES_MAX < u32::MAX as usize, "arena offsets are u32");
+const _: () = assert!(
+    TRANSMIT_ARENA_BYTES_MAX < u32::MAX as usize,
+    "arena offsets are u32"
+);
 const _: () = assert!(DATAGRAM_BYTES_MAX <= RECV_SLOT_BYTES);
+
+// --- Rooms ---
+
+/// Participants of one room whose loudness is followed: a scan a packet stays under 100 ns.
+pub const SPEAKERS_MAX: usize = 64;

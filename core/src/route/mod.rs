@@ -1,0 +1,4 @@
+//! Which packets go where: rooms, who follows whom, and how a stream is rewritten for each follower.
+
+pub(crate) mod rooms;
+pub(crate) mod speaker;

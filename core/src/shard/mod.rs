@@ -1,0 +1,5 @@
+//! wip
+#![allow(dead_code, reason = "wip")]
+mod slab;
+mod ufrag;
+mod wheel;
