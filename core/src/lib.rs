@@ -14,4 +14,5 @@ pub mod plan;
 pub mod rng;
 pub mod route;
 pub mod shard;
+pub mod srtp;
 pub mod time;

@@ -87,6 +87,19 @@ const _: () = assert!(
     EVENTS_MAX >= COMMANDS_MAX * 16,
     "answers must never outrun the event lane"
 );
+// --- SRTP ---
+
+/// Bytes SRTP adds to an RTP packet at most: the AES-GCM tag (AES-CM adds 10).
+pub const SRTP_OVERHEAD_BYTES_MAX: usize = 16;
+/// Bytes SRTCP adds to a compound packet at most: the AES-GCM tag and the index (AES-CM adds 14).
+pub const SRTCP_OVERHEAD_BYTES_MAX: usize = 20;
+/// Senders whose RTCP one session follows: each media source, and a source that only reports for
+/// each section the peer just receives in. 40 bytes each.
+pub const SRTCP_SENDERS_MAX: usize = SESSION_SSRCS_MAX + SESSION_MEDIA_MAX;
+/// Synchronisation sources we send with under one key: media and retransmissions of each section.
+pub const SRTP_SEND_SOURCES_MAX: usize = 2 * SESSION_MEDIA_MAX;
+
+const _: () = assert!(EVENTS_MAX >= COMMANDS_MAX * 16, "answers must never outrun the event lane");
 const _: () = assert!(SDP_LINE_BYTES_MAX < SDP_BYTES_MAX);
 const _: () = assert!(SETUP_TIMEOUT.as_secs() < 30 && CONSENT_TIMEOUT.as_secs() < 30);
 const _: () = assert!(
