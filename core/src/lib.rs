@@ -12,4 +12,7 @@ pub mod message;
 pub mod net;
 pub mod plan;
 pub mod rng;
+#[cfg(test)]
+mod testing;
 pub mod time;
+pub mod wire;
