@@ -15,4 +15,7 @@ pub mod rng;
 pub mod route;
 pub mod shard;
 pub mod srtp;
+#[cfg(test)]
+mod testing;
 pub mod time;
+pub mod wire;

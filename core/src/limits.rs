@@ -67,6 +67,9 @@ pub const CONSENT_TIMEOUT: Duration = Duration::from_secs(29);
 
 /// Largest UDP payload we make: 1,280 (IPv6 minimum) less 40 + 8 header bytes, with room to spare.
 pub const DATAGRAM_BYTES_MAX: usize = 1_500;
+/// STUN attributes read in search of a user name, before anything is authenticated: checks carry
+/// about ten.
+pub const STUN_ATTRIBUTES_MAX: usize = 32;
 
 // --- Repair ---
 
