@@ -26,7 +26,11 @@ pub struct SessionId {
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}-{}", self.shard.0, self.key.index, self.key.generation)
+        write!(
+            f,
+            "{}-{}-{}",
+            self.shard.0, self.key.index, self.key.generation
+        )
     }
 }
 

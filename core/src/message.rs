@@ -390,8 +390,9 @@ impl DropReason {
 }
 
 /// Upper bounds, in microseconds, of the buckets of [`ShardStats::forward_delay`]; the last bucket is open.
-pub const FORWARD_DELAY_BOUNDS_MICROS: [u64; 15] =
-    [10, 20, 50, 100, 150, 200, 300, 400, 600, 800, 1_000, 2_000, 5_000, 10_000, 50_000];
+pub const FORWARD_DELAY_BOUNDS_MICROS: [u64; 15] = [
+    10, 20, 50, 100, 150, 200, 300, 400, 600, 800, 1_000, 2_000, 5_000, 10_000, 50_000,
+];
 
 /// One shard's figures: cumulative since its start, absolute, so that a lost copy costs only staleness.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -177,6 +177,9 @@ mod tests {
         let ntp = NtpTime::from_unix(Duration::new(1_072_915_200, 500_000_000));
         assert_eq!(ntp.0 >> 32, 3_281_904_000);
         assert_eq!(ntp.0 as u32, 0x8000_0000);
-        assert_eq!(ntp.middle(), ((3_281_904_000_u64 & 0xffff) << 16) as u32 | 0x8000);
+        assert_eq!(
+            ntp.middle(),
+            ((3_281_904_000_u64 & 0xffff) << 16) as u32 | 0x8000
+        );
     }
 }

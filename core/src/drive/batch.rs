@@ -44,7 +44,9 @@ impl RecvBatch {
 
     /// The slots still free, in order, for the driver to receive into.
     pub fn free_slots(&mut self) -> impl Iterator<Item = &mut [u8]> {
-        self.storage.chunks_exact_mut(RECV_SLOT_BYTES).skip(self.metas.len())
+        self.storage
+            .chunks_exact_mut(RECV_SLOT_BYTES)
+            .skip(self.metas.len())
     }
 
     /// Count of slots still free.
@@ -58,7 +60,10 @@ impl RecvBatch {
     /// # Panics
     /// When no slot is free: a driver's bug.
     pub fn commit(&mut self, meta: RecvMeta) {
-        assert!(self.free_count() > 0, "committed more slots than the batch has");
+        assert!(
+            self.free_count() > 0,
+            "committed more slots than the batch has"
+        );
         let len = meta.len.min(RECV_SLOT_BYTES);
         self.metas.push(RecvMeta { len, ..meta });
     }
@@ -82,16 +87,21 @@ impl RecvBatch {
 
     /// Each datagram in order of arrival, coalesced ones split again.
     pub fn datagrams(&mut self) -> impl Iterator<Item = Datagram<'_>> {
-        self.storage.chunks_exact_mut(RECV_SLOT_BYTES).zip(&self.metas).flat_map(|(slot, meta)| {
-            let (filled, _) = slot.split_at_mut(meta.len);
-            filled.chunks_mut(meta.stride.max(1)).map(|contents| Datagram {
-                received: meta.received,
-                source: meta.source,
-                destination: meta.destination,
-                ecn: meta.ecn,
-                contents,
+        self.storage
+            .chunks_exact_mut(RECV_SLOT_BYTES)
+            .zip(&self.metas)
+            .flat_map(|(slot, meta)| {
+                let (filled, _) = slot.split_at_mut(meta.len);
+                filled
+                    .chunks_mut(meta.stride.max(1))
+                    .map(|contents| Datagram {
+                        received: meta.received,
+                        source: meta.source,
+                        destination: meta.destination,
+                        ecn: meta.ecn,
+                        contents,
+                    })
             })
-        })
     }
 }
 
@@ -155,7 +165,11 @@ impl TransmitBatch {
         if len == 0 {
             return false;
         }
-        self.entries.push_back(Entry { meta, start: start as u32, len: len as u32 });
+        self.entries.push_back(Entry {
+            meta,
+            start: start as u32,
+            len: len as u32,
+        });
         true
     }
 
@@ -187,7 +201,9 @@ impl TransmitBatch {
 
     /// The transmits that wait, oldest first.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (TransmitMeta, &[u8])> {
-        self.entries.iter().map(|entry| (entry.meta, self.bytes(entry)))
+        self.entries
+            .iter()
+            .map(|entry| (entry.meta, self.bytes(entry)))
     }
 
     /// The oldest transmit.
@@ -233,7 +249,11 @@ impl TransmitBatch {
 
     /// Halving keeps the copying amortised: each byte is moved at most once a fill.
     fn drop_older_half_of_media(&mut self) {
-        let media = self.entries.iter().filter(|entry| entry.meta.lane == Lane::Media).count();
+        let media = self
+            .entries
+            .iter()
+            .filter(|entry| entry.meta.lane == Lane::Media)
+            .count();
         let mut to_drop = media.div_ceil(2);
         let mut arena = Vec::with_capacity(self.arena.capacity());
         let mut kept = VecDeque::with_capacity(self.entries.capacity());
@@ -256,11 +276,16 @@ impl TransmitBatch {
 mod tests {
     use super::*;
 
-    const ADDRESS: SocketAddr =
-        SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 40_000);
+    const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 40_000);
 
     fn meta(lane: Lane) -> TransmitMeta {
-        TransmitMeta { source: None, destination: ADDRESS, ecn: None, lane, received: None }
+        TransmitMeta {
+            source: None,
+            destination: ADDRESS,
+            ecn: None,
+            lane,
+            received: None,
+        }
     }
 
     #[test]
@@ -279,7 +304,10 @@ mod tests {
         };
         batch.commit(filled(25, 10));
         batch.commit(filled(3, 3));
-        let seen: Vec<_> = batch.datagrams().map(|d| (d.contents[0], d.contents.len())).collect();
+        let seen: Vec<_> = batch
+            .datagrams()
+            .map(|d| (d.contents[0], d.contents.len()))
+            .collect();
         assert_eq!(seen, [(1, 10), (1, 10), (1, 5), (2, 3)]);
     }
 
@@ -296,7 +324,11 @@ mod tests {
         assert_eq!(contents.last().unwrap(), b"last");
         let expected = (TRANSMITS_MAX as u64 - 1).div_ceil(2);
         assert_eq!(batch.dropped(), expected);
-        assert_eq!(contents[1], (expected as u32).to_be_bytes(), "the newest media is kept");
+        assert_eq!(
+            contents[1],
+            (expected as u32).to_be_bytes(),
+            "the newest media is kept"
+        );
     }
 
     #[test]

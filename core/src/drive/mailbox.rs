@@ -23,7 +23,13 @@ impl<T> Mailbox<T> {
     /// A mailbox of `capacity` values; `wake` runs after each push into an empty queue, outside the lock.
     pub fn new(capacity: usize, wake: impl Fn() + Send + Sync + 'static) -> Self {
         let queue = Mutex::new(VecDeque::with_capacity(capacity.min(1024)));
-        Self { shared: Arc::new(Shared { queue, capacity, wake: Box::new(wake) }) }
+        Self {
+            shared: Arc::new(Shared {
+                queue,
+                capacity,
+                wake: Box::new(wake),
+            }),
+        }
     }
 
     /// Queues a value, or gives it back when the mailbox is full.
@@ -59,19 +65,26 @@ impl<T> Mailbox<T> {
 
     /// A panic elsewhere cannot leave the queue half-changed: pushes and pops are single calls.
     fn lock(&self) -> MutexGuard<'_, VecDeque<T>> {
-        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<T> Clone for Mailbox<T> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
 impl<T> fmt::Debug for Mailbox<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mailbox").field("capacity", &self.shared.capacity).finish_non_exhaustive()
+        f.debug_struct("Mailbox")
+            .field("capacity", &self.shared.capacity)
+            .finish_non_exhaustive()
     }
 }
 
@@ -92,7 +105,10 @@ mod tests {
         assert_eq!(mailbox.try_push(2), Ok(()));
         assert_eq!(mailbox.try_push(3), Err(Full(3)));
         assert_eq!(wakes.load(Ordering::Relaxed), 1);
-        assert_eq!((mailbox.pop(), mailbox.pop(), mailbox.pop()), (Some(1), Some(2), None));
+        assert_eq!(
+            (mailbox.pop(), mailbox.pop(), mailbox.pop()),
+            (Some(1), Some(2), None)
+        );
         assert_eq!(mailbox.try_push(4), Ok(()));
         assert_eq!(wakes.load(Ordering::Relaxed), 2);
     }
@@ -105,14 +121,19 @@ mod tests {
                 let mailbox = mailbox.clone();
                 scope.spawn(move || {
                     for number in 0..1_000 {
-                        mailbox.try_push((thread, number)).expect("there is room for all");
+                        mailbox
+                            .try_push((thread, number))
+                            .expect("there is room for all");
                     }
                 });
             }
         });
         let mut next = [0; 4];
         while let Some((thread, number)) = mailbox.pop() {
-            assert_eq!(number, next[thread], "one producer's values keep their order");
+            assert_eq!(
+                number, next[thread],
+                "one producer's values keep their order"
+            );
             next[thread] += 1;
         }
         assert_eq!(next, [1_000; 4]);
