@@ -17,5 +17,6 @@ pub mod shard;
 pub mod srtp;
 #[cfg(test)]
 mod testing;
+pub mod session;
 pub mod time;
 pub mod wire;

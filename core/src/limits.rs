@@ -86,6 +86,15 @@ pub const NACK_TRIES_MAX: u8 = 10;
 /// Keyframe requests upstream per source are at least this far apart.
 pub const KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
 
+// --- Handshake ---
+
+/// Largest DTLS datagram we read: an Ethernet frame's worth and room to spare; peers send about 1,200 bytes.
+pub const DTLS_DATAGRAM_BYTES_MAX: usize = 2_048;
+/// Handshake datagrams of one session that wait for an earlier one: four flights of four.
+pub const DTLS_DATAGRAMS_MAX: usize = 16;
+/// Bytes one session's unfinished handshake messages can hold, and so the largest certificate of a peer.
+pub const DTLS_REASSEMBLY_BYTES_MAX: usize = DTLS_DATAGRAMS_MAX * DTLS_DATAGRAM_BYTES_MAX;
+
 const _: () = assert!(
     EVENTS_MAX >= COMMANDS_MAX * 16,
     "answers must never outrun the event lane"
@@ -115,3 +124,7 @@ const _: () = assert!(DATAGRAM_BYTES_MAX <= RECV_SLOT_BYTES);
 
 /// Participants of one room whose loudness is followed: a scan a packet stays under 100 ns.
 pub const SPEAKERS_MAX: usize = 64;
+const _: () = assert!(
+    SESSION_PATHS_MAX >= 2,
+    "the path in use and one it may move to"
+);

@@ -1,0 +1,157 @@
+//! ICE-lite connectivity checks (RFC 8445 §7.3): authenticate a request, answer it.
+//!
+//! A lite agent sends no checks, so this is all of its protocol. The full agent of the `is` crate is
+//! deliberately not used: in lite mode it adds a table of every source ever seen, without a limit, a
+//! timer every 3 s, a death after 15 s of silence and a path that cannot move before it. Its STUN
+//! reader and writer are used.
+
+use is::stun::StunMessage;
+use str0m_proto::Sha1HmacProvider;
+
+use super::Sink;
+use crate::message::DropReason;
+use crate::net::Path;
+use crate::plan::IceCredentials;
+
+/// Header, XOR-MAPPED-ADDRESS of IPv6, MESSAGE-INTEGRITY and FINGERPRINT are 76 bytes; an error is shorter.
+const ANSWER_BYTES_MAX: usize = 128;
+
+/// Both sides' credentials, and while a restart is unfinished those it replaces.
+pub(super) struct Checks {
+    current: Credentials,
+    /// Accepted until the peer nominates a path under the new ones.
+    previous: Option<Credentials>,
+}
+
+struct Credentials {
+    local: IceCredentials,
+    remote: IceCredentials,
+    generation: u32,
+}
+
+/// What an authenticated check said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Check {
+    /// PRIORITY: what the peer thinks of the candidate it sends from.
+    pub(super) priority: u32,
+    /// USE-CANDIDATE: the peer means to use this path.
+    pub(super) nominates: bool,
+    /// How many restarts came before the credentials it used.
+    pub(super) generation: u32,
+}
+
+impl Checks {
+    pub(super) fn new(local: IceCredentials, remote: IceCredentials) -> Self {
+        Self {
+            current: Credentials {
+                local,
+                remote,
+                generation: 0,
+            },
+            previous: None,
+        }
+    }
+
+    /// Begins a restart. If one is unfinished, what worked before both stays accepted.
+    pub(super) fn restart(&mut self, local: IceCredentials, remote: IceCredentials) {
+        let generation = self.current.generation.saturating_add(1);
+        let replaced = std::mem::replace(
+            &mut self.current,
+            Credentials {
+                local,
+                remote,
+                generation,
+            },
+        );
+        self.previous.get_or_insert(replaced);
+    }
+
+    /// Authenticates a binding request. Nothing is answered and no state changes unless it returns `Ok`:
+    /// silence amplifies less than a 401.
+    pub(super) fn authenticate<'a>(
+        &self,
+        packet: &'a [u8],
+    ) -> Result<(StunMessage<'a>, Check), DropReason> {
+        let message = StunMessage::parse(packet).map_err(|_| DropReason::MalformedStun)?;
+        // We ask nothing, so a response is nobody's; an indication carries no integrity.
+        if !message.is_binding_request() {
+            return Err(DropReason::UnauthenticatedStun);
+        }
+        let credentials = self
+            .matching(&message)
+            .ok_or(DropReason::UnauthenticatedStun)?;
+        if !message.verify(credentials.local.password.as_bytes(), sha1_hmac) {
+            return Err(DropReason::UnauthenticatedStun);
+        }
+        let check = Check {
+            priority: message.prio().unwrap_or(0),
+            nominates: message.use_candidate(),
+            generation: credentials.generation,
+        };
+        Ok((message, check))
+    }
+
+    /// Whether a check used the credentials that a restart replaced.
+    pub(super) fn is_outdated(&self, check: Check) -> bool {
+        check.generation != self.current.generation
+    }
+
+    /// Answers an authenticated check.
+    pub(super) fn answer(
+        &self,
+        path: Path,
+        message: &StunMessage<'_>,
+        check: Check,
+        out: &mut impl Sink,
+    ) {
+        let reply = StunMessage::binding_reply(message.trans_id(), path.remote);
+        self.send(path, reply, check, out);
+    }
+
+    /// Answers a check whose sender believes it is controlled too (RFC 8445 §7.3.1.1). A lite agent
+    /// cannot control a full one (§6.1.1), so our tie-breaker is zero and always loses: 487.
+    pub(super) fn refuse_role(
+        &self,
+        path: Path,
+        message: &StunMessage<'_>,
+        check: Check,
+        out: &mut impl Sink,
+    ) {
+        let reply = StunMessage::binding_role_conflict_reply(message.trans_id());
+        self.send(path, reply, check, out);
+    }
+
+    /// Ends a restart once the peer nominates under the new credentials: the old ones are refused from
+    /// now on. Until then they keep the old path alive, so media does not stop (RFC 8445 §9).
+    pub(super) fn note_nomination(&mut self, check: Check) {
+        if !self.is_outdated(check) {
+            self.previous = None;
+        }
+    }
+
+    fn matching(&self, message: &StunMessage<'_>) -> Option<&Credentials> {
+        let (local, remote) = message.split_username()?;
+        [Some(&self.current), self.previous.as_ref()]
+            .into_iter()
+            .flatten()
+            .find(|known| known.local.ufrag == local && known.remote.ufrag == remote)
+    }
+
+    fn send(&self, path: Path, reply: StunMessage<'_>, check: Check, out: &mut impl Sink) {
+        let credentials = match &self.previous {
+            Some(previous) if previous.generation == check.generation => previous,
+            _ => &self.current,
+        };
+        let mut bytes = [0; ANSWER_BYTES_MAX];
+        let password = Some(credentials.local.password.as_bytes());
+        // Both replies are of known size, so only a bug can make this fail; the peer will ask again.
+        if let Ok(length) = reply.to_bytes(password, &mut bytes, sha1_hmac) {
+            out.transmit(path, &bytes[..length]);
+        }
+    }
+}
+
+pub(super) fn sha1_hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 20] {
+    let provider: &dyn Sha1HmacProvider = str0m_aws_lc_rs::default_provider().sha1_hmac_provider;
+    provider.sha1_hmac(key, parts)
+}

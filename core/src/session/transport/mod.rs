@@ -1,0 +1,220 @@
+//! One peer's way through the network: ICE-lite checks, the paths they prove, and DTLS over them.
+//!
+//! Owns nothing of media. It is the only module that names the ICE and DTLS libraries. It sends to no
+//! address that has not been proved by an authenticated check, candidates of the description included.
+//!
+//! ```text
+//! datagram ─ demux (shard) ─┬─ STUN ─▶ checks ─▶ paths ─▶ send_path
+//!                           └─ DTLS ─▶ proved? ─▶ handshake ─▶ Connected { keys } | Closed
+//! ```
+
+mod checks;
+mod handshake;
+mod identity;
+mod paths;
+
+use std::sync::Arc;
+
+pub use self::handshake::KeyingMaterial;
+pub use self::identity::{Identity, IdentityError};
+pub use self::paths::Checked;
+
+use self::checks::Checks;
+use self::handshake::{Handshake, Step};
+use self::paths::Paths;
+use crate::message::{CloseReason, DropReason, ProfileName};
+use crate::net::Path;
+use crate::plan::{DtlsRole, Fingerprint, IceCredentials};
+use crate::time::{Epoch, Timestamp};
+
+/// Where STUN and DTLS go on their way out. Not for media: these are never dropped for a full buffer.
+pub trait Sink {
+    /// Sends one datagram; `contents` is lent for the call.
+    fn transmit(&mut self, path: Path, contents: &[u8]);
+}
+
+impl<F: FnMut(Path, &[u8])> Sink for F {
+    fn transmit(&mut self, path: Path, contents: &[u8]) {
+        self(path, contents);
+    }
+}
+
+/// What [`Transport::poll_event`] tells.
+#[derive(Debug)]
+pub enum TransportEvent {
+    /// The handshake is done and the peer's certificate is the one its description named. At most once.
+    Connected {
+        /// SRTP protection profile agreed.
+        profile: ProfileName,
+        /// Its keys, both directions.
+        keys: KeyingMaterial,
+    },
+    /// It is over, by the peer or for it. At most once, and last. Not told after [`Transport::close`].
+    Closed(CloseReason),
+}
+
+/// ICE-lite and DTLS of one session, without I/O.
+///
+/// After each `handle_*` call, drain [`poll_event`](Self::poll_event) and take the new
+/// [`deadline`](Self::deadline). Nothing here is on the path of media but
+/// [`send_path`](Self::send_path) and [`note_authenticated_media`](Self::note_authenticated_media), which
+/// do not allocate.
+pub struct Transport {
+    checks: Checks,
+    paths: Paths,
+    handshake: Handshake,
+    connected: Option<(ProfileName, KeyingMaterial)>,
+    closed: Option<CloseReason>,
+}
+
+impl Transport {
+    /// A session that waits for the peer's first check. `local` are the credentials we gave the peer,
+    /// `remote` and `remote_fingerprint` those of its description.
+    #[must_use]
+    pub fn new(
+        identity: &Arc<Identity>,
+        epoch: Epoch,
+        local: IceCredentials,
+        remote: IceCredentials,
+        remote_fingerprint: Fingerprint,
+        role: DtlsRole,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            checks: Checks::new(local, remote),
+            paths: Paths::new(),
+            handshake: Handshake::new(identity, epoch, remote_fingerprint, role, now),
+            connected: None,
+            closed: None,
+        }
+    }
+
+    /// Handles a STUN message and answers it, if it is an authenticated check.
+    ///
+    /// # Errors
+    /// Anything else is refused: no answer, no change.
+    pub fn handle_stun(
+        &mut self,
+        now: Timestamp,
+        path: Path,
+        packet: &[u8],
+        out: &mut impl Sink,
+    ) -> Result<Checked, DropReason> {
+        let (message, check) = self.checks.authenticate(packet)?;
+        // Replaced credentials keep a proved path alive during a restart, but prove no new one.
+        if self.checks.is_outdated(check) && !self.paths.is_proved(path) {
+            return Err(DropReason::UnauthenticatedStun);
+        }
+        if message.ice_controlled().is_some() {
+            self.checks.refuse_role(path, &message, check, out);
+            return Ok(Checked::default());
+        }
+        self.checks.answer(path, &message, check, out);
+        let checked = self.paths.note_check(now, path, check);
+        if check.nominates {
+            self.checks.note_nomination(check);
+        }
+        if let Some(path) = self.paths.send_path() {
+            let step = self.handshake.start(now, path, out);
+            self.on_step(step);
+        }
+        Ok(checked)
+    }
+
+    /// Handles a DTLS datagram. Any proved path will do: peers begin before they nominate, and a
+    /// stranger's ClientHello must not reach the handshake.
+    ///
+    /// # Errors
+    /// The datagram was refused and changed nothing.
+    pub fn handle_dtls(
+        &mut self,
+        now: Timestamp,
+        path: Path,
+        packet: &[u8],
+        out: &mut impl Sink,
+    ) -> Result<(), DropReason> {
+        if !self.paths.is_proved(path) {
+            return Err(DropReason::UnknownSource);
+        }
+        self.paths.note_dtls(path);
+        let send_path = self.paths.send_path().unwrap_or(path);
+        let step = self.handshake.handle_packet(now, packet, send_path, out)?;
+        self.on_step(step);
+        Ok(())
+    }
+
+    /// Sends unanswered handshake messages again. A call before the deadline does nothing.
+    pub fn handle_timeout(&mut self, now: Timestamp, out: &mut impl Sink) {
+        if let Some(path) = self.paths.send_path() {
+            let step = self.handshake.handle_timeout(now, path, out);
+            self.on_step(step);
+        }
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout); later than the last `now`. `None`: nothing
+    /// is pending, as always once connected or closed.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.handshake.deadline()
+    }
+
+    /// The next event; `None`: no more for now.
+    pub fn poll_event(&mut self) -> Option<TransportEvent> {
+        if let Some((profile, keys)) = self.connected.take() {
+            return Some(TransportEvent::Connected { profile, keys });
+        }
+        self.closed.take().map(TransportEvent::Closed)
+    }
+
+    /// Where everything for the peer goes; `None` before its first check.
+    #[must_use]
+    pub fn send_path(&self) -> Option<Path> {
+        self.paths.send_path()
+    }
+
+    /// Whether an authenticated check came over `path`.
+    #[must_use]
+    pub fn is_proved(&self, path: Path) -> bool {
+        self.paths.is_proved(path)
+    }
+
+    /// Every proved path, for the demux to forget when the session ends. At most `SESSION_PATHS_MAX`.
+    pub fn proved_paths(&self) -> impl Iterator<Item = Path> + '_ {
+        self.paths.iter()
+    }
+
+    /// Tells that an RTP or RTCP packet came over `path` and was authenticated, and was no replay.
+    pub fn note_authenticated_media(&mut self, now: Timestamp, path: Path) {
+        self.paths.note_media(now, path);
+    }
+
+    /// When the path in use was last checked, for the end of consent (RFC 7675). `None`: never.
+    #[must_use]
+    pub fn last_check(&self) -> Option<Timestamp> {
+        self.paths.last_check()
+    }
+
+    /// Restarts ICE (RFC 8445 §9): DTLS, keys and the path in use stay. The old credentials keep proved
+    /// paths alive until the peer nominates under the new ones, then they are refused.
+    pub fn restart(&mut self, local: IceCredentials, remote: IceCredentials) {
+        self.checks.restart(local, remote);
+    }
+
+    /// Says close_notify and ends; there is no deadline and no event afterwards.
+    pub fn close(&mut self, now: Timestamp, out: &mut impl Sink) {
+        self.handshake.close(now, self.paths.send_path(), out);
+        self.connected = None;
+        self.closed = None;
+    }
+
+    fn on_step(&mut self, step: Step) {
+        match step {
+            Step::Pending => {}
+            Step::Connected(profile, keys) => self.connected = Some((profile, keys)),
+            Step::Closed(reason) => self.closed = Some(reason),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
