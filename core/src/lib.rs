@@ -11,5 +11,7 @@ pub mod limits;
 pub mod message;
 pub mod net;
 pub mod plan;
+pub mod receive;
+pub mod repair;
 pub mod rng;
 pub mod time;
