@@ -11,6 +11,7 @@ pub mod limits;
 pub mod message;
 pub mod net;
 pub mod plan;
+pub mod rate;
 pub mod receive;
 pub mod repair;
 pub mod rng;
