@@ -15,4 +15,5 @@ pub mod rate;
 pub mod receive;
 pub mod repair;
 pub mod rng;
+pub mod route;
 pub mod time;
