@@ -85,6 +85,40 @@ pub const NACK_MISSING_MAX: usize = 256;
 pub const NACK_TRIES_MAX: u8 = 10;
 /// Keyframe requests upstream per source are at least this far apart.
 pub const KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
+/// Sequence numbers remembered behind the highest, to know a second copy: 1 s at 8 Mbit/s. A packet
+/// older than that is refused.
+pub const SEQUENCE_WINDOW: usize = 1_024;
+/// Age of a missing packet at which a keyframe is asked for instead: no decoder waits longer.
+pub const NACK_AGE_MAX: Duration = Duration::from_secs(1);
+/// Requests for one missing packet are at least this far apart, however short the round trip.
+pub const NACK_INTERVAL_MIN: Duration = Duration::from_millis(20);
+/// A gap this old is loss, not reordering ...
+pub const NACK_REORDER_DELAY: Duration = Duration::from_millis(10);
+/// ... and so is one that this many later packets have passed (the threshold of RFC 9002 §6.1.1).
+pub const NACK_REORDER_PACKETS: u64 = 3;
+/// Bytes a second of retransmissions to one subscriber: 4 Mbit/s, a fifth of a heavy room's video.
+pub const RETRANSMIT_BYTES_PER_SECOND: u64 = 500_000;
+/// Retransmissions one subscriber may get at once, as time at that rate: 0.5 s of good video.
+pub const RETRANSMIT_BURST: Duration = Duration::from_millis(500);
+/// Resends of one packet to one subscriber in a round trip, however often it asks.
+pub const RETRANSMIT_TRIES_MAX: u32 = 3;
+/// A jump forward of an incoming stream beyond this is a restart, not loss (RFC 3550 §A.1).
+pub const DROPOUT_MAX: u64 = 3_000;
+
+// --- Transport feedback ---
+
+/// Transport sequence numbers remembered: two reports of [`FEEDBACK_STATUSES_MAX`] and the late ones.
+pub const FEEDBACK_WINDOW: usize = 1_024;
+/// Packet statuses of one report: at worst 128 bytes of chunks and 896 of deltas, so one datagram.
+pub const FEEDBACK_STATUSES_MAX: usize = 448;
+/// A packet that comes after this many higher numbers were reported is not reported any more.
+pub const FEEDBACK_LATE_MAX: usize = 128;
+/// Time from the first packet to the report that covers it.
+pub const FEEDBACK_INTERVAL: Duration = Duration::from_millis(100);
+/// The same while packets are many: the sender's estimate needs it fresher then.
+pub const FEEDBACK_INTERVAL_FAST: Duration = Duration::from_millis(50);
+/// Statuses from which packets are many: 50 in 50 ms are about 10 Mbit/s.
+pub const FEEDBACK_FAST_STATUSES: usize = 50;
 
 // --- Handshake ---
 
@@ -128,3 +162,11 @@ const _: () = assert!(
     SESSION_PATHS_MAX >= 2,
     "the path in use and one it may move to"
 );
+const _: () = assert!(CACHE_BYTES_MAX.is_power_of_two() && CACHE_BYTES_MAX < u32::MAX as usize);
+const _: () = assert!(CACHE_PACKETS_MAX.is_power_of_two() && SEQUENCE_WINDOW.is_power_of_two());
+const _: () = assert!(
+    NACK_MISSING_MAX < SEQUENCE_WINDOW,
+    "what is asked for is still accepted"
+);
+const _: () = assert!(FEEDBACK_WINDOW.is_power_of_two() && FEEDBACK_WINDOW <= 1 << 14);
+const _: () = assert!(FEEDBACK_STATUSES_MAX + FEEDBACK_LATE_MAX < FEEDBACK_WINDOW);

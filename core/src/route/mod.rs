@@ -1,4 +1,5 @@
 //! Which packets go where: rooms, who follows whom, and how a stream is rewritten for each follower.
 
+pub mod rewrite;
 pub(crate) mod rooms;
 pub(crate) mod speaker;

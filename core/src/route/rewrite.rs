@@ -1,0 +1,248 @@
+//! One continuous outgoing stream from a source that changes.
+//!
+//! ```text
+//! source A   … 501 502 503 ┊
+//! source B                 ┊ 9000 9002 9001 …
+//! outgoing   …  88  89  90 ┊   91   93   92 …      gaps and disorder of a source stay as they are
+//! ```
+
+use std::time::Duration;
+
+use crate::limits::DROPOUT_MAX;
+use crate::repair::{SequenceWindow, extend_sequence};
+use crate::time::Timestamp;
+
+/// Least step of media time across a switch: an audio frame, and less than a picture at 30 a second.
+const SWITCH_STEP_MIN: Duration = Duration::from_millis(20);
+
+/// VP8's numbers of a picture (RFC 7741 §4.2).
+///
+/// For a source that numbers in 7 bits, cut the rewritten id to 7 bits as well: what is continuous
+/// modulo 2^15 is so modulo 2^7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vp8Picture {
+    /// Picture id, 15 bits.
+    pub picture_id: u16,
+    /// Running number of base-layer pictures; 0 if the source does not say, and then meaningless.
+    pub tl0picidx: u8,
+}
+
+/// What of a source's packet is rewritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Extended sequence number.
+    pub sequence: u64,
+    /// RTP timestamp.
+    pub timestamp: u32,
+    /// VP8 picture numbers, if the payload carries them.
+    pub picture: Option<Vp8Picture>,
+}
+
+/// What takes its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rewritten {
+    /// Extended sequence number: the SRTP index of the packet; its low 16 bits go into the header.
+    pub sequence: u64,
+    /// RTP timestamp.
+    pub timestamp: u32,
+    /// VP8 picture numbers; present if the source's were.
+    pub picture: Option<Vp8Picture>,
+}
+
+/// Rewrites the packets of one subscription.
+///
+/// [`Rewriter::rewrite`] gives each outgoing number out at most once, whatever it is fed, because the
+/// number is the SRTP nonce. Constant memory, no allocation.
+#[derive(Debug)]
+pub struct Rewriter {
+    clock_rate: u32,
+    /// Numbers given out.
+    sent: SequenceWindow,
+    /// The numbers of the very first packet.
+    first_sequence: u16,
+    first_timestamp: u32,
+    /// The newest packet of all, as sent, and when.
+    last: Option<(Rewritten, Timestamp)>,
+    /// `None`: the next packet begins a source.
+    source: Option<Mapping>,
+}
+
+/// From one source's numbers to ours.
+#[derive(Clone, Copy, Debug)]
+struct Mapping {
+    /// The source's number that began it, and the highest since.
+    first: u64,
+    highest: u64,
+    /// Our number of `first`.
+    first_sent: u64,
+    /// Added to its timestamps.
+    timestamp: u32,
+    /// Added to its picture numbers; `None` before its first packet that has them.
+    picture: Option<Vp8Picture>,
+}
+
+impl Rewriter {
+    /// A stream of `clock_rate` whose first packet gets these numbers.
+    ///
+    /// `first_sequence` must lie below 32,768: a receiver that misses the first packets takes a
+    /// number just above a wrap for the first lap, and cannot decrypt (RFC 3711 §3.3.1).
+    #[must_use]
+    pub fn new(clock_rate: u32, first_sequence: u16, first_timestamp: u32) -> Self {
+        debug_assert!(
+            first_sequence < 1 << 15,
+            "the rollover counter would be guessed wrongly"
+        );
+        Self {
+            clock_rate,
+            sent: SequenceWindow::default(),
+            first_sequence,
+            first_timestamp,
+            last: None,
+            source: None,
+        }
+    }
+
+    /// The next packet begins a new source. Packets of the old one must not be passed any more. For
+    /// video, begin with a keyframe.
+    pub fn switch(&mut self) {
+        self.source = None;
+    }
+
+    /// The numbers under which a packet is sent for the first time.
+    ///
+    /// `None`: do not send it. It precedes the first packet of its source, was sent before, or is so
+    /// late that it might have been. A jump within a source beyond [`DROPOUT_MAX`] is closed up as
+    /// if the source had been switched: no receiver asks for so many, and its guess of the rollover
+    /// counter must hold.
+    #[must_use]
+    pub fn rewrite(&mut self, now: Timestamp, source: Source) -> Option<Rewritten> {
+        let mapping = match self.source {
+            Some(mapping) if source.sequence <= mapping.highest.saturating_add(DROPOUT_MAX) => {
+                mapping
+            }
+            _ => self.begin(now, source),
+        };
+        let mapping = self.continue_pictures(mapping, source.picture);
+        let rewritten = mapping.apply(source)?;
+        if !self.sent.insert(rewritten.sequence) {
+            return None;
+        }
+        self.source = Some(Mapping {
+            highest: mapping.highest.max(source.sequence),
+            ..mapping
+        });
+        if self.sent.highest() == Some(rewritten.sequence) {
+            let picture = rewritten
+                .picture
+                .or(self.last.and_then(|(last, _)| last.picture));
+            self.last = Some((
+                Rewritten {
+                    picture,
+                    ..rewritten
+                },
+                now,
+            ));
+        }
+        Some(rewritten)
+    }
+
+    /// The numbers a packet of the current source has, whether it was sent or not: for making the
+    /// same packet again. `None`: it precedes the first one, or no source has begun.
+    #[must_use]
+    pub fn numbers_of(&self, source: Source) -> Option<Rewritten> {
+        self.source?.apply(source)
+    }
+
+    /// The current source's number behind an outgoing one, for answering a NACK. `None`: never
+    /// reached, or of an earlier source.
+    #[must_use]
+    pub fn source_of(&self, outgoing: u16) -> Option<u64> {
+        let mapping = self.source?;
+        let sequence = extend_sequence(self.sent.highest()?, outgoing)?;
+        let source = mapping
+            .first
+            .checked_add(sequence.checked_sub(mapping.first_sent)?)?;
+        (source <= mapping.highest).then_some(source)
+    }
+
+    /// The outgoing timestamp that belongs to `now`, for a sender report: that of the newest packet,
+    /// moved on. `None` before the first packet.
+    #[must_use]
+    pub fn timestamp_at(&self, now: Timestamp) -> Option<u32> {
+        let (last, sent) = self.last?;
+        Some(last.timestamp.wrapping_add(self.units(now.since(sent))))
+    }
+
+    fn begin(&self, now: Timestamp, source: Source) -> Mapping {
+        let (sequence, timestamp) = match self.last {
+            Some((last, sent)) => {
+                let step = now.since(sent).max(SWITCH_STEP_MIN);
+                (
+                    last.sequence.saturating_add(1),
+                    last.timestamp.wrapping_add(self.units(step)),
+                )
+            }
+            None => (u64::from(self.first_sequence), self.first_timestamp),
+        };
+        Mapping {
+            first: source.sequence,
+            highest: source.sequence,
+            first_sent: sequence,
+            timestamp: timestamp.wrapping_sub(source.timestamp),
+            picture: None,
+        }
+    }
+
+    /// Sets the offsets of the first picture of a source, so that it follows the last one sent.
+    fn continue_pictures(&self, mut mapping: Mapping, picture: Option<Vp8Picture>) -> Mapping {
+        if let (None, Some(picture)) = (mapping.picture, picture) {
+            let last = self.last.and_then(|(last, _)| last.picture);
+            mapping.picture = Some(last.map_or(
+                Vp8Picture {
+                    picture_id: 0,
+                    tl0picidx: 0,
+                },
+                |last| {
+                    Vp8Picture {
+                        picture_id: last
+                            .picture_id
+                            .wrapping_add(1)
+                            .wrapping_sub(picture.picture_id),
+                        tl0picidx: last
+                            .tl0picidx
+                            .wrapping_add(1)
+                            .wrapping_sub(picture.tl0picidx),
+                    }
+                },
+            ));
+        }
+        mapping
+    }
+
+    /// A duration in timestamp units, modulo 2^32 as timestamps are.
+    fn units(&self, duration: Duration) -> u32 {
+        (duration.as_nanos() * u128::from(self.clock_rate) / 1_000_000_000) as u32
+    }
+}
+
+impl Mapping {
+    fn apply(&self, source: Source) -> Option<Rewritten> {
+        let picture = source
+            .picture
+            .zip(self.picture)
+            .map(|(picture, offset)| Vp8Picture {
+                picture_id: picture.picture_id.wrapping_add(offset.picture_id) & 0x7fff,
+                tl0picidx: picture.tl0picidx.wrapping_add(offset.tl0picidx),
+            });
+        Some(Rewritten {
+            sequence: self
+                .first_sent
+                .checked_add(source.sequence.checked_sub(self.first)?)?,
+            timestamp: source.timestamp.wrapping_add(self.timestamp),
+            picture,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
