@@ -1,7 +1,9 @@
 use std::collections::HashMap;
 
+use aws_lc_rs::digest::{Context, SHA256};
+
 use crate::rng::Seed;
-use crate::testing::{captures, malformed, vector};
+use crate::testing::{captures, malformed, unhex, vector};
 use crate::wire::rtp::Header;
 
 use super::reassemble::{Frame, Reassembler};
@@ -143,8 +145,8 @@ fn vp9_pictures_are_whole_bitstreams() {
 
 #[test]
 fn h264_pictures_are_whole_byte_streams() {
-    // Of 268 pictures one lost its marker and two a packet inside, one follows a gap, and one has an
-    // aggregate whose lengths lie (tshark: "Bad NAL Length").
+    // Of 268 pictures one lost its marker and two a packet inside, one follows a gap, and one has
+    // an aggregate whose lengths lie (tshark: "Bad NAL Length").
     let cases = [
         ("captures/h264.pcap", 126, 263),
         ("captures-made/h264-ipv6.pcap", 102, 90),
@@ -219,6 +221,46 @@ fn obu_types(mut bytes: &[u8]) -> Vec<u8> {
         bytes = &bytes[at + size..];
     }
     types
+}
+
+/// SHA-256 over timestamp, length and bytes of each picture, as a second reassembler computed it,
+/// written apart from this one in another language.
+#[test]
+fn pictures_are_those_of_an_independent_reassembler() {
+    let cases = [
+        (
+            ("captures/vp8.pcap", 96, Codec::Vp8),
+            "16fcff1ec6ff8058d9bb42ad4f622f1308df10a9c4437d505ee79b8ee5aa6963",
+        ),
+        (
+            ("captures/vp9.pcap", 98, VP9),
+            "16e7a080a10c152ce048eb5d1eb1ed07365932b1d9856be2b1625ad9978e412c",
+        ),
+        (
+            ("captures/h264.pcap", 126, H264),
+            "b3bb10341c52e8471f08f555c3aee3e6221e2dafe346e512e2fe103189356cc7",
+        ),
+        (
+            ("captures-made/h264-ipv6.pcap", 102, H264),
+            "f049c0fb8940d8c2af3934d96661d720e1e5f40e7aa7b9d78fcefbdfea8586cb",
+        ),
+        (
+            ("captures/av1.pcap", 45, AV1),
+            "bdc93a2b7d09f85ad8e1419e24589551679b9576c8796ed30b7c2b9ef1878b38",
+        ),
+    ];
+    for ((path, payload_type, codec), expected) in cases {
+        let Some(packets) = stream(path, payload_type) else {
+            return;
+        };
+        let mut digest = Context::new(&SHA256);
+        for frame in frames(codec, &packets) {
+            digest.update(&frame.timestamp.to_be_bytes());
+            digest.update(&(frame.bytes.len() as u32).to_be_bytes());
+            digest.update(&frame.bytes);
+        }
+        assert_eq!(digest.finish().as_ref(), unhex(expected), "{path}");
+    }
 }
 
 #[test]

@@ -621,7 +621,7 @@ fn a_description_that_runs_over_its_end_is_refused() {
 }
 
 #[test]
-fn malformed_datagrams_change_nothing_but_the_count() {
+fn malformed_datagrams_are_survived() {
     let mut parsed = 0;
     for path in [
         "malformed/rtcp.jsonl",
