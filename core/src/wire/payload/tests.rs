@@ -145,8 +145,8 @@ fn vp9_pictures_are_whole_bitstreams() {
 
 #[test]
 fn h264_pictures_are_whole_byte_streams() {
-    // Of 268 pictures one lost its marker and two a packet inside, one follows a gap, and one has an
-    // aggregate whose lengths lie (tshark: "Bad NAL Length").
+    // Of 268 pictures one lost its marker and two a packet inside, one follows a gap, and one has
+    // an aggregate whose lengths lie (tshark: "Bad NAL Length").
     let cases = [
         ("captures/h264.pcap", 126, 263),
         ("captures-made/h264-ipv6.pcap", 102, 90),

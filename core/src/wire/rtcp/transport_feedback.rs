@@ -34,7 +34,7 @@ pub struct TransportFeedback<'a> {
     pub base_sequence: u16,
     /// Count of packets reported on, at least 1.
     pub status_count: u16,
-    /// Time the first delta counts from, in units of 64 ms of the reporter's clock: signed, 24 bits.
+    /// Time the first delta counts from, in 64 ms units of the reporter's clock: signed, 24 bits.
     pub reference_time_64ms: i32,
     /// Number of this message; wraps.
     pub feedback_count: u8,
