@@ -1,4 +1,4 @@
-//! The answer as text (RFC 8829 §5.3, RFC 9725 §4).
+//! The answer as text (RFC 9429 §5.3, RFC 9725 §4).
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use super::attributes::Direction;
 use super::formats::Format;
 use super::offer::{OfferedExtension, Section};
 
-/// Options of our ICE agent, the same in answers and restart fragments (RFC 9725 §4.3.2): it takes
+/// Options of our ICE agent, the same in answers and restart fragments (RFC 9725 §4.3.3): it takes
 /// trickled candidates and follows RFC 8445.
 pub(super) const ICE_OPTIONS: &str = "trickle ice2";
 
@@ -84,7 +84,7 @@ impl Negotiated {
     /// The answer. `candidates` are our addresses, the preferred first: FFmpeg tries only that one.
     /// `session_number` goes into the origin line; a different one for each session.
     ///
-    /// Candidates stand in the first section in use (RFC 8829 §5.3.1): the others share its
+    /// Candidates stand in the first section in use (RFC 9429 §5.3.1): the others share its
     /// transport, and aiortc would pair them twice.
     #[must_use]
     pub fn answer(
@@ -94,7 +94,7 @@ impl Negotiated {
         session_number: u64,
     ) -> String {
         let mut out = Text(String::with_capacity(1_024 + 1_024 * self.sections.len()));
-        // RFC 8829 §5.2.1 wants the number to fit a signed 64-bit integer.
+        // RFC 9429 §5.2.1 wants the number to fit a signed 64-bit integer.
         let number = session_number & i64::MAX.unsigned_abs();
         out.line(format_args!("v=0"));
         out.line(format_args!("o=- {number} 1 IN IP4 127.0.0.1"));

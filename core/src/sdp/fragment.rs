@@ -21,7 +21,7 @@ pub struct Fragment {
     pub ice: Option<IceCredentials>,
     /// Candidates that could reach us.
     pub candidates: usize,
-    /// Candidates dropped without a word (RFC 9725 §4.3.1).
+    /// Candidates dropped without a word (RFC 9725 §4.3.2).
     pub candidates_dropped: usize,
     /// The peer has no more.
     pub end_of_candidates: bool,
@@ -107,7 +107,7 @@ pub fn write_restart_fragment(
     if let Some(first) = media.first() {
         let kind = first.kind.name();
         let payload_type = first.codecs.first().map_or(0, |codec| codec.payload_type);
-        // The port means nothing in a fragment and is 9 (RFC 8840 §9).
+        // The port means nothing in a fragment and is 9 (RFC 8840).
         out.line(format_args!("m={kind} 9 UDP/TLS/RTP/SAVPF {payload_type}"));
         out.line(format_args!("a=mid:{}", first.mid.as_str()));
     }

@@ -364,7 +364,7 @@ fn decide_extensions(
 ) -> (ExtensionIds, Vec<OfferedExtension>) {
     let (mut ids, mut agreed) = (ExtensionIds::default(), Vec::new());
     for offered in &section.extensions {
-        // Ids above 14 exist only in the two-byte form (RFC 8285 §4.2), which may be mixed with the
+        // Ids above 14 exist only in the two-byte form (RFC 8285 §4.3), which may be mixed with the
         // one-byte form only if so agreed (§6).
         let flows = offered.direction.unwrap_or(Direction::SendRecv).reversed();
         let useful =
