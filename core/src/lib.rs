@@ -21,5 +21,6 @@ pub mod srtp;
 #[cfg(test)]
 mod testing;
 pub mod session;
+pub mod sdp;
 pub mod time;
 pub mod wire;
