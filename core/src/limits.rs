@@ -145,6 +145,11 @@ pub const SRTCP_SENDERS_MAX: usize = SESSION_SSRCS_MAX + SESSION_MEDIA_MAX;
 /// Synchronisation sources we send with under one key: media and retransmissions of each section.
 pub const SRTP_SEND_SOURCES_MAX: usize = 2 * SESSION_MEDIA_MAX;
 
+// --- Stopping a driver ---
+
+/// Turns a stopped driver still makes, so that a full command lane is worked off.
+pub const LAST_TURNS_MAX: usize = COMMANDS_MAX / COMMANDS_PER_TURN_MAX + 1;
+
 const _: () = assert!(EVENTS_MAX >= COMMANDS_MAX * 16, "answers must never outrun the event lane");
 const _: () = assert!(SDP_LINE_BYTES_MAX < SDP_BYTES_MAX);
 const _: () = assert!(SETUP_TIMEOUT.as_secs() < 30 && CONSENT_TIMEOUT.as_secs() < 30);
