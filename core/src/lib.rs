@@ -16,11 +16,11 @@ pub mod receive;
 pub mod repair;
 pub mod rng;
 pub mod route;
+pub mod sdp;
+pub mod session;
 pub mod shard;
 pub mod srtp;
 #[cfg(test)]
 mod testing;
-pub mod session;
-pub mod sdp;
 pub mod time;
 pub mod wire;

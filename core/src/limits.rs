@@ -129,10 +129,6 @@ pub const DTLS_DATAGRAMS_MAX: usize = 16;
 /// Bytes one session's unfinished handshake messages can hold, and so the largest certificate of a peer.
 pub const DTLS_REASSEMBLY_BYTES_MAX: usize = DTLS_DATAGRAMS_MAX * DTLS_DATAGRAM_BYTES_MAX;
 
-const _: () = assert!(
-    EVENTS_MAX >= COMMANDS_MAX * 16,
-    "answers must never outrun the event lane"
-);
 // --- SRTP ---
 
 /// Bytes SRTP adds to an RTP packet at most: the AES-GCM tag (AES-CM adds 10).
@@ -145,12 +141,31 @@ pub const SRTCP_SENDERS_MAX: usize = SESSION_SSRCS_MAX + SESSION_MEDIA_MAX;
 /// Synchronisation sources we send with under one key: media and retransmissions of each section.
 pub const SRTP_SEND_SOURCES_MAX: usize = 2 * SESSION_MEDIA_MAX;
 
+// --- Rooms ---
+
+/// Participants of one room whose loudness is followed: a scan a packet stays under 100 ns.
+pub const SPEAKERS_MAX: usize = 64;
+
+// --- RTCP ---
+
+/// Sequence numbers and keyframes one RTCP datagram may ask for; more is a flood, and the peer asks again.
+pub const ASKS_PER_DATAGRAM_MAX: usize = 512;
+/// Sequence numbers one NACK of ours names: 64 is a burst of 80 kB, more calls for a keyframe.
+pub const NACKS_PER_DATAGRAM_MAX: usize = 64;
+
 // --- Stopping a driver ---
 
 /// Turns a stopped driver still makes, so that a full command lane is worked off.
 pub const LAST_TURNS_MAX: usize = COMMANDS_MAX / COMMANDS_PER_TURN_MAX + 1;
 
-const _: () = assert!(EVENTS_MAX >= COMMANDS_MAX * 16, "answers must never outrun the event lane");
+const _: () = assert!(
+    EVENTS_MAX >= COMMANDS_MAX * 16,
+    "answers must never outrun the event lane"
+);
+const _: () = assert!(
+    EVENTS_MAX >= COMMANDS_MAX * 16,
+    "answers must never outrun the event lane"
+);
 const _: () = assert!(SDP_LINE_BYTES_MAX < SDP_BYTES_MAX);
 const _: () = assert!(SETUP_TIMEOUT.as_secs() < 30 && CONSENT_TIMEOUT.as_secs() < 30);
 const _: () = assert!(
@@ -158,11 +173,6 @@ const _: () = assert!(
     "arena offsets are u32"
 );
 const _: () = assert!(DATAGRAM_BYTES_MAX <= RECV_SLOT_BYTES);
-
-// --- Rooms ---
-
-/// Participants of one room whose loudness is followed: a scan a packet stays under 100 ns.
-pub const SPEAKERS_MAX: usize = 64;
 const _: () = assert!(
     SESSION_PATHS_MAX >= 2,
     "the path in use and one it may move to"

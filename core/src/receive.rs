@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::limits::DROPOUT_MAX;
 use crate::time::{NtpTime, Timestamp};
+use crate::wire::rtcp::ReportBlock;
 
 /// A step of transit time beyond this is a new timeline, not jitter.
 const TRANSIT_STEP_MAX: Duration = Duration::from_secs(5);
@@ -23,26 +24,6 @@ pub struct ReceivedPacket {
     pub bytes: usize,
     /// It is known to be sent again under its own number, so its delay says nothing of the path.
     pub retransmitted: bool,
-}
-
-/// One block of a receiver report (RFC 3550 §6.4.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReportBlock {
-    /// The source reported on.
-    pub ssrc: u32,
-    /// Share lost since the last report, in 1/256.
-    pub fraction_lost: u8,
-    /// Packets lost since the stream began, within 24 bits with sign; negative when more came than
-    /// were expected.
-    pub cumulative_lost: i32,
-    /// Highest extended sequence number received.
-    pub highest_sequence: u32,
-    /// Interarrival jitter in timestamp units.
-    pub jitter: u32,
-    /// Middle 32 bits of the last sender report's NTP time; 0 before the first.
-    pub last_sender_report: u32,
-    /// Time since that report arrived, in 1/65536 s; 0 before the first.
-    pub delay_since_last_sender_report: u32,
 }
 
 /// Counts one incoming source. Constant memory, no allocation.
@@ -114,7 +95,7 @@ impl ReceiveStatistics {
         self.reported = (expected, self.packets);
         let expected_since = expected.saturating_sub(expected_before);
         let lost_since = expected_since.saturating_sub(self.packets - packets_before);
-        let (last_sender_report, delay_since_last_sender_report) = match self.sender_report {
+        let (last_sender_report, delay_since_last) = match self.sender_report {
             Some((ntp, received)) => (ntp.middle(), ntp_units(now.since(received))),
             None => (0, 0),
         };
@@ -128,7 +109,7 @@ impl ReceiveStatistics {
             highest_sequence: range.highest as u32,
             jitter: (self.jitter_sixteenths >> 4) as u32,
             last_sender_report,
-            delay_since_last_sender_report,
+            delay_since_last,
         })
     }
 

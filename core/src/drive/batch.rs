@@ -366,9 +366,15 @@ mod tests {
         batch.push(meta(Lane::Control), b"control");
         batch.push(media(2), b"two");
         batch.consume(2);
-        assert_eq!(batch.drain_consumed().collect::<Vec<_>>(), [Timestamp::from_millis(1)]);
+        assert_eq!(
+            batch.drain_consumed().collect::<Vec<_>>(),
+            [Timestamp::from_millis(1)]
+        );
         batch.consume(1);
-        assert_eq!(batch.drain_consumed().collect::<Vec<_>>(), [Timestamp::from_millis(2)]);
+        assert_eq!(
+            batch.drain_consumed().collect::<Vec<_>>(),
+            [Timestamp::from_millis(2)]
+        );
         assert_eq!(batch.drain_consumed().count(), 0);
     }
 

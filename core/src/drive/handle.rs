@@ -30,7 +30,13 @@ impl ShardHandle {
         wake: impl Fn() + Send + Sync + 'static,
         thread: JoinHandle<()>,
     ) -> Self {
-        Self { id, commands, stop, wake: Box::new(wake), thread }
+        Self {
+            id,
+            commands,
+            stop,
+            wake: Box::new(wake),
+            thread,
+        }
     }
 
     /// Which shard.
@@ -77,7 +83,9 @@ impl ShardHandle {
 
 impl fmt::Debug for ShardHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ShardHandle").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("ShardHandle")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -105,7 +113,11 @@ mod tests {
         });
         let wake = move || stop_waker.send("stop").unwrap();
         let shard = ShardHandle::new(ShardId(3), commands, stop, wake, thread);
-        let ask = |number| shard.try_send(Command::ShardStats { request: RequestId(number) });
+        let ask = |number| {
+            shard.try_send(Command::ShardStats {
+                request: RequestId(number),
+            })
+        };
         assert!(ask(1).is_ok());
         assert!(ask(2).is_err(), "the lane of one command is full");
         shard.stop();

@@ -5,10 +5,12 @@
 mod batch;
 mod handle;
 mod mailbox;
+mod pump;
 
 pub use batch::{Lane, RecvBatch, RecvMeta, TransmitBatch, TransmitMeta};
 pub use handle::ShardHandle;
 pub use mailbox::{Full, Mailbox};
+pub use pump::Pump;
 
 use crate::ids::ShardId;
 use crate::limits::LAST_TURNS_MAX;

@@ -139,11 +139,11 @@ fn the_last_sender_report_is_echoed_with_its_age() {
     statistics.note_sender_report(at(1_000), NtpTime(0x1122_3344_5566_7788));
     let report = statistics.report_block(at(2_500)).unwrap();
     assert_eq!(report.last_sender_report, 0x3344_5566);
-    assert_eq!(report.delay_since_last_sender_report, 3 << 15);
+    assert_eq!(report.delay_since_last, 3 << 15);
     let decade = statistics.report_block(at(10 * 365 * 86_400_000)).unwrap();
-    assert_eq!(decade.delay_since_last_sender_report, u32::MAX);
+    assert_eq!(decade.delay_since_last, u32::MAX);
     let backwards = statistics.report_block(at(0)).unwrap();
-    assert_eq!(backwards.delay_since_last_sender_report, 0);
+    assert_eq!(backwards.delay_since_last, 0);
 }
 
 #[test]

@@ -11,8 +11,6 @@ const ARENA_BYTES_MIN: usize = 16 << 10;
 /// What of a packet's header a subscriber's copy is made from; all in the source's own numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CachedHeader {
-    /// Payload type, 0 to 127.
-    pub payload_type: u8,
     /// Marker bit.
     pub marker: bool,
     /// RTP timestamp.

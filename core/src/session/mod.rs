@@ -1,3 +1,343 @@
-//! One peer.
+//! One peer: its transport (ICE and DTLS) and its media (SRTP, RTP, RTCP), behind one deadline.
+//!
+//! A session never sees the shard or another session. What concerns others leaves as a value: an opened
+//! packet, an ask, an event.
 
+pub(crate) mod media;
 pub mod transport;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::media::{Ask, Incoming, Media};
+use self::transport::{Checked, Identity, Sink, Transport, TransportEvent};
+use crate::drive::{Lane, TransmitBatch, TransmitMeta};
+use crate::ids::SessionId;
+use crate::limits::{CONSENT_TIMEOUT, SETUP_TIMEOUT};
+use crate::message::{CloseReason, DropReason, ProfileName, Role, SessionStats, ShardStats};
+use crate::net::Path;
+use crate::plan::{IceCredentials, LocalDescription, SessionPlan};
+use crate::rng::Rng;
+use crate::srtp::KeyingMaterial;
+use crate::time::{Epoch, Timestamp};
+
+/// What a mutation of a session may touch outside it.
+pub(crate) struct Context<'a> {
+    pub(crate) now: Timestamp,
+    pub(crate) epoch: &'a Epoch,
+    pub(crate) transmits: &'a mut TransmitBatch,
+    pub(crate) stats: &'a mut ShardStats,
+}
+
+impl Context<'_> {
+    /// Queues an RTP packet.
+    pub(crate) fn transmit_media(
+        &mut self,
+        path: Path,
+        received: Timestamp,
+        size_max: usize,
+        write: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> bool {
+        let meta = meta(path, Lane::Media, Some(received));
+        self.transmits.push_with(meta, size_max, write)
+    }
+
+    /// Queues a datagram that is never dropped for want of room.
+    pub(crate) fn transmit_control(
+        &mut self,
+        path: Path,
+        size_max: usize,
+        write: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> bool {
+        self.transmits
+            .push_with(meta(path, Lane::Control, None), size_max, write)
+    }
+}
+
+impl Sink for Context<'_> {
+    fn transmit(&mut self, path: Path, contents: &[u8]) {
+        self.transmits
+            .push(meta(path, Lane::Control, None), contents);
+    }
+}
+
+fn meta(path: Path, lane: Lane, received: Option<Timestamp>) -> TransmitMeta {
+    let source = Some(path.local.ip());
+    TransmitMeta {
+        source,
+        destination: path.remote,
+        ecn: None,
+        lane,
+        received,
+    }
+}
+
+/// Something a session did that others must know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// The handshake finished.
+    Connected {
+        profile: ProfileName,
+        setup: Duration,
+    },
+    /// It is over; remove it.
+    Closed(CloseReason),
+}
+
+/// One peer connection.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) id: SessionId,
+    pub(crate) role: Role,
+    opened: Timestamp,
+    connected: bool,
+    /// Our user name fragment now, and before the last restart: the transport says until when the old one
+    /// is good.
+    ufrag: String,
+    previous_ufrag: Option<String>,
+    restarts: u8,
+    transport: Transport,
+    pub(crate) media: Media,
+    change: Option<Change>,
+}
+
+impl Session {
+    /// A session that waits for its peer's first check, and our half of the description.
+    pub(crate) fn new(
+        id: SessionId,
+        role: Role,
+        plan: Box<SessionPlan>,
+        identity: &Arc<Identity>,
+        ice: IceCredentials,
+        rng: &mut Rng,
+        (now, epoch): (Timestamp, Epoch),
+    ) -> (Self, LocalDescription) {
+        let transport = Transport::new(
+            identity,
+            epoch,
+            ice.clone(),
+            plan.remote_ice.clone(),
+            plan.remote_fingerprint,
+            plan.dtls_role,
+            now,
+        );
+        let (media, sources) = Media::new(plan, rng);
+        let session = Self {
+            id,
+            role,
+            opened: now,
+            connected: false,
+            ufrag: ice.ufrag.clone(),
+            previous_ufrag: None,
+            restarts: 0,
+            transport,
+            media,
+            change: None,
+        };
+        let local = LocalDescription {
+            ice,
+            fingerprint: identity.fingerprint(),
+            sources,
+        };
+        (session, local)
+    }
+
+    /// Takes in a STUN packet.
+    pub(crate) fn handle_stun(
+        &mut self,
+        cx: &mut Context<'_>,
+        path: Path,
+        packet: &[u8],
+    ) -> Result<Checked, DropReason> {
+        let checked = self.transport.handle_stun(cx.now, path, packet, cx);
+        self.poll_transport(cx);
+        checked
+    }
+
+    /// Takes in a DTLS datagram.
+    pub(crate) fn handle_dtls(
+        &mut self,
+        cx: &mut Context<'_>,
+        path: Path,
+        packet: &[u8],
+    ) -> Result<(), DropReason> {
+        let taken = self.transport.handle_dtls(cx.now, path, packet, cx);
+        self.poll_transport(cx);
+        taken
+    }
+
+    /// Opens an SRTP packet; see [`Media::receive_rtp`].
+    pub(crate) fn handle_rtp<'a>(
+        &mut self,
+        cx: &mut Context<'_>,
+        path: Path,
+        received: Timestamp,
+        packet: &'a mut [u8],
+    ) -> Result<Option<Incoming<'a>>, DropReason> {
+        let incoming = self.media.receive_rtp(cx, received, packet)?;
+        self.transport.note_authenticated_media(cx.now, path);
+        self.send_due(cx);
+        Ok(incoming)
+    }
+
+    /// Opens an SRTCP packet; see [`Media::receive_rtcp`].
+    pub(crate) fn handle_rtcp(
+        &mut self,
+        cx: &mut Context<'_>,
+        path: Path,
+        packet: &mut [u8],
+        asks: &mut Vec<Ask>,
+    ) -> Result<(), DropReason> {
+        self.media.receive_rtcp(cx, packet, asks)?;
+        self.transport.note_authenticated_media(cx.now, path);
+        Ok(())
+    }
+
+    /// Does what is due. Spurious calls change nothing.
+    pub(crate) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+        if let Some((deadline, reason)) = self.life_deadline()
+            && deadline <= cx.now
+        {
+            self.close(cx, reason);
+            return;
+        }
+        self.transport.handle_timeout(cx.now, cx);
+        self.poll_transport(cx);
+        self.send_due(cx);
+    }
+
+    /// Forwards a packet of the track that a section follows; see [`Media::forward`].
+    pub(crate) fn forward(
+        &mut self,
+        cx: &mut Context<'_>,
+        media: u8,
+        packet: &Incoming<'_>,
+    ) -> media::Forwarded {
+        let Some(path) = self.transport.send_path() else {
+            return media::Forwarded::Skipped;
+        };
+        let forwarded = self.media.forward(cx, path, media, packet);
+        self.media.send_due_reports(cx, path);
+        forwarded
+    }
+
+    /// Sends a cached packet again; see [`Media::retransmit`].
+    pub(crate) fn retransmit(&mut self, cx: &mut Context<'_>, media: u8, packet: &Incoming<'_>) {
+        if let Some(path) = self.transport.send_path() {
+            self.media.retransmit(cx, path, media, packet);
+        }
+    }
+
+    /// Asks the peer for a keyframe of a section, now or as soon as the throttle allows.
+    pub(crate) fn request_keyframe(&mut self, cx: &mut Context<'_>, media: u8) {
+        self.media.want_keyframe(media);
+        self.send_due(cx);
+    }
+
+    /// Restarts ICE; the old path carries media until the new one is proved.
+    pub(crate) fn restart(&mut self, local: IceCredentials, remote: IceCredentials) {
+        self.previous_ufrag = Some(std::mem::replace(&mut self.ufrag, local.ufrag.clone()));
+        self.restarts = self.restarts.wrapping_add(1);
+        self.transport.restart(local, remote);
+    }
+
+    /// Ends the session with BYE and close_notify.
+    pub(crate) fn close(&mut self, cx: &mut Context<'_>, reason: CloseReason) {
+        if let Some(path) = self.transport.send_path() {
+            self.media.send_goodbye(cx, path);
+        }
+        self.transport.close(cx.now, cx);
+        self.change = Some(Change::Closed(reason));
+    }
+
+    /// What happened since the last call that others must know.
+    pub(crate) fn poll_change(&mut self) -> Option<Change> {
+        self.change.take()
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        let life = self.life_deadline().map(|(deadline, _)| deadline);
+        [life, self.transport.deadline(), self.media.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Whether a check names this session: its fragment now, or, until a restart is through, before it.
+    pub(crate) fn answers_to(&self, ufrag: &str) -> bool {
+        self.ufrag == ufrag || self.previous_ufrag.as_deref() == Some(ufrag)
+    }
+
+    /// Paths the peer proved.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = Path> {
+        self.transport.proved_paths()
+    }
+
+    /// ICE restarts so far, modulo 256.
+    pub(crate) const fn restarts(&self) -> u8 {
+        self.restarts
+    }
+
+    /// Media can flow.
+    pub(crate) const fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// Its figures.
+    pub(crate) fn statistics(&self, now: Timestamp) -> SessionStats {
+        let age = now.since(self.opened);
+        SessionStats {
+            age,
+            connected: self.connected,
+            ..self.media.statistics(now)
+        }
+    }
+
+    /// When its life ends if nothing more comes, and why.
+    fn life_deadline(&self) -> Option<(Timestamp, CloseReason)> {
+        match (self.connected, self.transport.last_check()) {
+            (false, _) => Some((self.opened + SETUP_TIMEOUT, CloseReason::SetupTimeout)),
+            (true, checked) => {
+                let since = checked.unwrap_or(self.opened);
+                Some((since + CONSENT_TIMEOUT, CloseReason::ConsentExpired))
+            }
+        }
+    }
+
+    fn send_due(&mut self, cx: &mut Context<'_>) {
+        let Some(path) = self.transport.send_path() else {
+            return;
+        };
+        self.media.send_due_reports(cx, path);
+        if self
+            .media
+            .deadline()
+            .is_some_and(|deadline| deadline <= cx.now)
+        {
+            self.media.send_due_feedback(cx, path);
+        }
+    }
+
+    fn poll_transport(&mut self, cx: &mut Context<'_>) {
+        while let Some(event) = self.transport.poll_event() {
+            match event {
+                TransportEvent::Connected { profile, keys } => {
+                    let role = self.media.plan().dtls_role;
+                    // The library exports as many bytes as the profile wants; were it wrong, no media
+                    // could flow, so the handshake failed.
+                    let Ok(keying) = KeyingMaterial::new(profile, keys.as_bytes()) else {
+                        self.change = Some(Change::Closed(CloseReason::HandshakeFailed));
+                        continue;
+                    };
+                    let (inbound, outbound) = keying.into_contexts(role);
+                    self.media.install_keys(profile, inbound, outbound);
+                    self.connected = true;
+                    let setup = cx.now.since(self.opened);
+                    self.change = Some(Change::Connected { profile, setup });
+                }
+                TransportEvent::Closed(reason) => self.change = Some(Change::Closed(reason)),
+            }
+        }
+    }
+}

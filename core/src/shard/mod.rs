@@ -1,5 +1,398 @@
-//! wip
-#![allow(dead_code, reason = "wip")]
+//! The sans-I/O machine one thread owns: many sessions, what they route to each other, and their timers.
+//!
+//! Methods are of four kinds. *Inputs* `handle_*` take `now` first; they are total: they never fail, block or
+//! panic on a peer's data. *Output* is `poll_output`, to be drained to `Output::Timeout`, which is always
+//! last; a driver's [`Pump`](crate::drive::Pump) takes transmits a batch at a time instead. *Figures* leave as
+//! events. Nothing else changes a shard.
+
+mod input;
+mod link;
 mod slab;
 mod ufrag;
 mod wheel;
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use ahash::RandomState;
+
+use self::slab::Slab;
+use self::ufrag::Address;
+use self::wheel::Wheel;
+use crate::drive::TransmitBatch;
+use crate::ids::{RequestId, SessionId, SessionKey, ShardId};
+use crate::limits::SESSION_MEDIA_MAX;
+use crate::message::{
+    CloseReason, Command, CommandError, DropReason, Event, FORWARD_DELAY_BOUNDS_MICROS, Role,
+    ShardStats,
+};
+use crate::net::{Path, Transmit};
+use crate::plan::{IceCredentials, SessionPlan};
+use crate::rng::{Rng, Seed};
+use crate::route::rooms::Rooms;
+use crate::session::media::Ask;
+use crate::session::transport::Identity;
+use crate::session::{Context, Session};
+use crate::time::{Epoch, Timestamp};
+
+/// What every session of a shard shares.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Certificate and DTLS settings, one for the process.
+    pub identity: Arc<Identity>,
+    /// Sessions held at most; 1 to 2^24.
+    pub sessions_max: u32,
+}
+
+/// A shard could not be made. Blames the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The session limit is out of range.
+    #[error("sessions_max is {0}; allowed are 1 to {max}", max = ufrag::SLOTS_MAX)]
+    SessionsMax(u32),
+}
+
+/// What a drained shard hands out; see [`Shard::poll_output`].
+#[must_use]
+#[derive(Debug)]
+pub enum Output<'a> {
+    /// Send this; lent until the next call.
+    Transmit(Transmit<'a>),
+    /// Hand this to the server.
+    Event(Event),
+    /// Drained. Call [`Shard::handle_timeout`] at this time; `None`: no timer is pending.
+    Timeout(Option<Timestamp>),
+}
+
+/// Many sessions and one clock.
+#[derive(Debug)]
+pub struct Shard {
+    id: ShardId,
+    config: Arc<ShardConfig>,
+    epoch: Epoch,
+    seed: Seed,
+    sessions: Slab<Session>,
+    /// Learned only from authenticated checks. Looked up, never iterated.
+    by_path: HashMap<Path, SessionKey, RandomState>,
+    wheel: Wheel,
+    rooms: Rooms,
+    transmits: TransmitBatch,
+    events: VecDeque<Event>,
+    stats: ShardStats,
+    /// Reused between calls.
+    asks: Vec<Ask>,
+    /// The front transmit was lent by `poll_output` and is to be forgotten.
+    lent: bool,
+    /// The latest `now`: time that goes backwards stands still instead.
+    now: Timestamp,
+}
+
+/// A session panicked: our bug, this session's end.
+#[derive(Debug)]
+struct Fault;
+
+impl Shard {
+    /// A shard without sessions. `seed` must be fresh from the operating system in production: it yields the
+    /// ICE passwords.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the field that is out of range.
+    pub fn new(
+        id: ShardId,
+        config: Arc<ShardConfig>,
+        epoch: Epoch,
+        seed: Seed,
+    ) -> Result<Self, ConfigError> {
+        if !(1..=ufrag::SLOTS_MAX).contains(&config.sessions_max) {
+            return Err(ConfigError::SessionsMax(config.sessions_max));
+        }
+        let mut hash = seed.derive("paths", u64::from(id.0)).rng();
+        let hasher = RandomState::with_seeds(hash.u64(), hash.u64(), hash.u64(), hash.u64());
+        Ok(Self {
+            id,
+            sessions: Slab::new(config.sessions_max),
+            config,
+            epoch,
+            seed,
+            by_path: HashMap::with_hasher(hasher),
+            wheel: Wheel::new(),
+            rooms: Rooms::default(),
+            transmits: TransmitBatch::default(),
+            events: VecDeque::new(),
+            stats: ShardStats::default(),
+            asks: Vec::new(),
+            lent: false,
+            now: Timestamp::ZERO,
+        })
+    }
+
+    /// Takes in a command. Its answer is an event.
+    pub fn handle_command(&mut self, now: Timestamp, command: Command) {
+        self.advance(now);
+        match command {
+            Command::Open {
+                request,
+                plan,
+                role,
+            } => self.open(request, plan, role),
+            Command::Restart {
+                request,
+                session,
+                remote_ice,
+            } => {
+                self.restart(request, session, remote_ice);
+            }
+            Command::Close { session, reason } => self.close(session, reason),
+            Command::SessionStats { request, session } => self.session_stats(request, session),
+            Command::ShardStats { request } => {
+                let stats = Box::new(self.stats());
+                self.events.push_back(Event::ShardStats { request, stats });
+            }
+        }
+    }
+
+    /// Does what is due. Spurious calls change nothing.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.advance(now);
+        while let Some(slot) = self.wheel.pop_due(self.now) {
+            let Some((key, _)) = self.sessions.at(slot) else {
+                continue;
+            };
+            self.stats.timeouts += 1;
+            self.mutate(key, |session, cx| session.handle_timeout(cx));
+            self.settle(key);
+        }
+    }
+
+    /// Hands out what there is to do, transmits first; the last is always [`Output::Timeout`].
+    pub fn poll_output(&mut self) -> Output<'_> {
+        if std::mem::take(&mut self.lent) {
+            self.transmits.consume(1);
+            self.transmits.drain_consumed().for_each(drop);
+        }
+        if self.transmits.is_empty() {
+            return match self.events.pop_front() {
+                Some(event) => Output::Event(event),
+                None => Output::Timeout(self.wheel.next()),
+            };
+        }
+        self.lent = true;
+        let transmit = self.transmits.first().expect("checked not to be empty");
+        Output::Transmit(transmit)
+    }
+
+    /// The transmits that wait, for a driver that sends them in batches.
+    pub fn transmits_mut(&mut self) -> &mut TransmitBatch {
+        &mut self.transmits
+    }
+
+    /// Notes that the send call which took `count` transmits returned at `sent`: for figures, which decide
+    /// nothing.
+    pub fn note_sent(&mut self, sent: Timestamp, count: usize) {
+        self.stats.datagrams_sent += count as u64;
+        for received in self.transmits.drain_consumed() {
+            let micros = sent.since(received).as_micros() as u64;
+            let bucket = FORWARD_DELAY_BOUNDS_MICROS.partition_point(|bound| *bound < micros);
+            self.stats.forward_delay[bucket] += 1;
+            self.stats.forward_delay_micros += micros;
+        }
+    }
+
+    /// The next event, for a driver that sends transmits in batches.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] is due; `None`: no timer is pending.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.wheel.next()
+    }
+
+    /// Its figures now.
+    #[must_use]
+    pub fn stats(&self) -> ShardStats {
+        ShardStats {
+            sessions: self.sessions.len() as u32,
+            transmits_dropped: self.transmits.dropped(),
+            ..self.stats
+        }
+    }
+
+    /// Entries of every table that a session may leave behind: all zero after the last one ended.
+    #[must_use]
+    pub fn table_sizes(&self) -> TableSizes {
+        TableSizes {
+            sessions: self.sessions.len(),
+            paths: self.by_path.len(),
+            rooms: self.rooms.len(),
+            timers: self.wheel.armed(),
+        }
+    }
+
+    fn advance(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+    }
+
+    fn open(&mut self, request: RequestId, plan: Box<SessionPlan>, role: Role) {
+        if let Err(error) = self.try_open(request, plan, role) {
+            self.events.push_back(Event::Rejected { request, error });
+        }
+    }
+
+    fn try_open(
+        &mut self,
+        request: RequestId,
+        plan: Box<SessionPlan>,
+        role: Role,
+    ) -> Result<(), CommandError> {
+        check_plan(&plan)?;
+        let max = self.config.sessions_max;
+        let key = self
+            .sessions
+            .vacant_key()
+            .ok_or(CommandError::SessionsExhausted { max })?;
+        let id = SessionId {
+            shard: self.id,
+            key,
+        };
+        let number = self.stats.sessions_opened;
+        self.stats.sessions_opened += 1;
+        let mut rng = self.seed.derive("session", number).rng();
+        let ice = credentials(id, 0, &mut rng);
+        let identity = &self.config.identity;
+        let clocks = (self.now, self.epoch);
+        let (session, local) = Session::new(id, role, plan, identity, ice, &mut rng, clocks);
+        let deadline = session.deadline();
+        self.sessions.insert(Box::new(session));
+        self.wheel.arm(key.index, deadline);
+        self.events.push_back(Event::Opened {
+            request,
+            session: id,
+            local: Box::new(local),
+        });
+        self.link_opened(key, role);
+        Ok(())
+    }
+
+    fn restart(&mut self, request: RequestId, id: SessionId, remote: IceCredentials) {
+        let number = self.stats.sessions_opened ^ request.0 << 32;
+        let mut rng = self.seed.derive("restart", number).rng();
+        let restarted = self.mutate(id.key, |session, _| {
+            let local = credentials(id, session.restarts().wrapping_add(1), &mut rng);
+            session.restart(local.clone(), remote);
+            local
+        });
+        self.events.push_back(match restarted {
+            Some(ice) if id.shard == self.id => Event::Restarted { request, ice },
+            _ => Event::Rejected {
+                request,
+                error: CommandError::UnknownSession,
+            },
+        });
+        self.settle(id.key);
+    }
+
+    fn close(&mut self, id: SessionId, reason: CloseReason) {
+        if id.shard == self.id {
+            self.mutate(id.key, |session, cx| session.close(cx, reason));
+            self.settle(id.key);
+        }
+    }
+
+    fn session_stats(&mut self, request: RequestId, id: SessionId) {
+        let session = self.sessions.find(id.key).filter(|_| id.shard == self.id);
+        self.events.push_back(match session {
+            Some(session) => {
+                let stats = Box::new(session.statistics(self.now));
+                Event::SessionStats { request, stats }
+            }
+            None => Event::Rejected {
+                request,
+                error: CommandError::UnknownSession,
+            },
+        });
+    }
+
+    /// The one boundary around a session: runs one mutation of it. A panic inside ends the session and
+    /// nothing else (E9).
+    fn mutate<R>(
+        &mut self,
+        key: SessionKey,
+        mutation: impl FnOnce(&mut Session, &mut Context<'_>) -> R,
+    ) -> Option<R> {
+        let session = self.sessions.find_mut(key)?;
+        let mut cx = Context {
+            now: self.now,
+            epoch: &self.epoch,
+            transmits: &mut self.transmits,
+            stats: &mut self.stats,
+        };
+        match guard(|| mutation(session, &mut cx)) {
+            Ok(result) => Some(result),
+            Err(Fault) => {
+                self.on_fault(key);
+                None
+            }
+        }
+    }
+
+    fn on_fault(&mut self, key: SessionKey) {
+        self.stats.faults += 1;
+        tracing::error!(
+            shard = self.id.0,
+            slot = key.index,
+            "a session panicked and was removed"
+        );
+        self.remove(key, CloseReason::Fault);
+    }
+
+    fn note_drop(&mut self, reason: DropReason) {
+        self.stats.drops[reason as usize] += 1;
+    }
+}
+
+/// Entries of a shard's tables; see [`Shard::table_sizes`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableSizes {
+    /// Sessions.
+    pub sessions: usize,
+    /// Authenticated paths.
+    pub paths: usize,
+    /// Rooms with a session in them.
+    pub rooms: usize,
+    /// Armed timers.
+    pub timers: usize,
+}
+
+/// `AssertUnwindSafe`: after a panic the session is dropped without another call, and what it shares with
+/// others (transmits, counters) is whole between its own calls.
+fn guard<R>(f: impl FnOnce() -> R) -> Result<R, Fault> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|_| Fault)
+}
+
+fn credentials(id: SessionId, restarts: u8, rng: &mut Rng) -> IceCredentials {
+    let address = Address {
+        shard: id.shard,
+        slot: id.key.index,
+        restarts,
+    };
+    IceCredentials {
+        ufrag: address.encode(rng),
+        password: ufrag::password(rng),
+    }
+}
+
+fn check_plan(plan: &SessionPlan) -> Result<(), CommandError> {
+    if plan.media.is_empty() || plan.media.len() > SESSION_MEDIA_MAX {
+        return Err(CommandError::InvalidPlan(
+            "media sections must be 1 to SESSION_MEDIA_MAX",
+        ));
+    }
+    if plan.media.iter().any(|media| media.codecs.is_empty()) {
+        return Err(CommandError::InvalidPlan("a media section has no codec"));
+    }
+    Ok(())
+}

@@ -108,11 +108,6 @@ impl<T> Slab<T> {
             value,
         ))
     }
-
-    /// Every value, by slot.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (SessionKey, &T)> {
-        (0..self.slots.len() as u32).filter_map(|index| self.at(index))
-    }
 }
 
 #[cfg(test)]

@@ -82,6 +82,14 @@ impl Wheel {
         }
     }
 
+    /// Slots with a deadline.
+    pub(crate) fn armed(&self) -> usize {
+        self.nodes
+            .iter()
+            .filter(|node| node.deadline.is_some())
+            .count()
+    }
+
     /// Disarms and hands out one slot whose deadline is at or before `now`.
     pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<u32> {
         let now_ms = now.as_millis();

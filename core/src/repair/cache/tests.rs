@@ -15,7 +15,6 @@ fn at(millis: u64) -> Timestamp {
 
 fn header(timestamp: u32) -> CachedHeader {
     CachedHeader {
-        payload_type: 96,
         marker: true,
         timestamp,
         video_orientation: None,

@@ -38,6 +38,12 @@ pub enum IdentityError {
     Provider,
 }
 
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
+}
+
 impl Identity {
     /// A new key, certificate and configuration, from the operating system's randomness and wall clock;
     /// hence called by the process once, never by a shard.

@@ -67,6 +67,12 @@ pub struct Transport {
     closed: Option<CloseReason>,
 }
 
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transport").finish_non_exhaustive()
+    }
+}
+
 impl Transport {
     /// A session that waits for the peer's first check. `local` are the credentials we gave the peer,
     /// `remote` and `remote_fingerprint` those of its description.

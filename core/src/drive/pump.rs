@@ -1,0 +1,90 @@
+//! The one loop that drives a shard, written once for all drivers.
+
+use crate::drive::{Port, RecvBatch, Turn, Turner};
+use crate::limits::{COMMANDS_PER_TURN_MAX, RECV_BATCHES_PER_TURN_MAX, RECV_SLOTS};
+use crate::shard::Shard;
+use crate::time::Timestamp;
+
+/// A shard and the buffer it receives into.
+#[derive(Debug)]
+pub struct Pump {
+    shard: Shard,
+    batch: RecvBatch,
+}
+
+impl Pump {
+    /// A pump for a shard.
+    #[must_use]
+    pub fn new(shard: Shard) -> Self {
+        Self {
+            shard,
+            batch: RecvBatch::new(RECV_SLOTS),
+        }
+    }
+
+    /// The shard, to look at.
+    #[must_use]
+    pub const fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// Handles what has arrived until nothing is left or the budget is spent; whether more may be waiting.
+    fn receive(&mut self, now: Timestamp, port: &mut impl Port) -> bool {
+        for _ in 0..RECV_BATCHES_PER_TURN_MAX {
+            self.batch.clear();
+            port.recv(&mut self.batch);
+            if self.batch.is_empty() {
+                return false;
+            }
+            for datagram in self.batch.datagrams() {
+                self.shard.handle_datagram(now, datagram);
+            }
+            // What a batch caused leaves before the next is read: latency over one larger send.
+            self.send(port);
+        }
+        true
+    }
+
+    fn send(&mut self, port: &mut impl Port) {
+        let transmits = self.shard.transmits_mut();
+        if transmits.is_empty() {
+            return;
+        }
+        let before = transmits.len();
+        port.send(transmits);
+        let sent = before - transmits.len();
+        self.shard.note_sent(port.now(), sent);
+    }
+}
+
+impl Turner for Pump {
+    /// One bounded pass, in this order: commands, relays, datagrams, timers, events, send. `now` is read once;
+    /// everything in the pass happens then.
+    fn turn<P: Port>(&mut self, now: Timestamp, port: &mut P) -> Turn {
+        let mut again = true;
+        for _ in 0..COMMANDS_PER_TURN_MAX {
+            let Some(command) = port.next_command() else {
+                again = false;
+                break;
+            };
+            self.shard.handle_command(now, command);
+        }
+        while let Some((_from, relay)) = port.next_relay() {
+            match relay {}
+        }
+        again |= self.receive(now, port);
+        self.shard.handle_timeout(now);
+        while let Some(event) = self.shard.poll_event() {
+            port.emit(event);
+        }
+        self.send(port);
+        if again {
+            return Turn::Again;
+        }
+        let writable = !self.shard.transmits_mut().is_empty();
+        Turn::Wait {
+            deadline: self.shard.deadline(),
+            writable,
+        }
+    }
+}

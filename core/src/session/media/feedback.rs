@@ -1,0 +1,397 @@
+//! RTCP of a session: reading what the peer says, and saying what it must hear.
+//!
+//! Reports ride on media: they go out with the first packet a second or more after the last report, so a quiet
+//! session needs no timer for them. NACK, held-back keyframe requests and transport-wide feedback have deadlines.
+
+use std::time::Duration;
+
+use crate::limits::{ASKS_PER_DATAGRAM_MAX, DATAGRAM_BYTES_MAX, NACKS_PER_DATAGRAM_MAX};
+use crate::message::DropReason;
+use crate::net::Path;
+use crate::plan::MediaKind;
+use crate::session::Context;
+use crate::session::media::receiver::{Carries, Receiver, SenderClock};
+use crate::session::media::sender::PeerReport;
+use crate::session::media::{Keys, Media};
+use crate::time::Timestamp;
+use crate::wire::rtcp::{self, COUNT_MAX, CompoundWriter, Packet, ReportBlock, SenderSummary};
+
+/// Between reports of a session whose media flows.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// Our canonical name: one per peer connection suffices, and it must tell nothing (RFC 7022).
+pub(crate) const CNAME: &str = "antiphon";
+
+const NO_BLOCK: ReportBlock = ReportBlock {
+    ssrc: 0,
+    fraction_lost: 0,
+    cumulative_lost: 0,
+    highest_sequence: 0,
+    jitter: 0,
+    last_sender_report: 0,
+    delay_since_last: 0,
+};
+
+/// What a peer's RTCP asks of the tracks it follows or publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// Our packet of this number in this section, again.
+    Retransmit {
+        /// Section of the asking session.
+        media: u8,
+        /// The track's own sequence number.
+        sequence: u64,
+    },
+    /// A keyframe of the track this section follows.
+    Keyframe {
+        /// Section of the asking session.
+        media: u8,
+    },
+    /// The track it publishes in this section ended.
+    Ended {
+        /// Section of the publishing session.
+        media: u8,
+    },
+}
+
+impl Media {
+    /// Opens an SRTCP packet in place and takes it in; what concerns others is added to `asks`.
+    pub(crate) fn receive_rtcp(
+        &mut self,
+        cx: &mut Context<'_>,
+        packet: &mut [u8],
+        asks: &mut Vec<Ask>,
+    ) -> Result<(), DropReason> {
+        let keys = self.keys.as_mut().ok_or(DropReason::NoKeysYet)?;
+        let len = keys.inbound.open_rtcp(packet).map_err(super::refused)?;
+        self.packets_received += 1;
+        let plain = packet.get(..len).ok_or(DropReason::MalformedRtcp)?;
+        for packet in rtcp::packets(plain) {
+            let packet = packet.map_err(|_| DropReason::MalformedRtcp)?;
+            self.on_rtcp(cx, &packet, asks);
+        }
+        Ok(())
+    }
+
+    /// Sends the reports that are due, if media flowed since the last.
+    pub(crate) fn send_due_reports(&mut self, cx: &mut Context<'_>, path: Path) {
+        if cx.now < self.next_report {
+            return;
+        }
+        let Some(keys) = &mut self.keys else { return };
+        self.next_report = cx.now + REPORT_INTERVAL;
+        let ntp = cx.epoch.ntp(cx.now);
+        let mut blocks = [NO_BLOCK; COUNT_MAX];
+        let mut count = 0;
+        let media = self
+            .receivers
+            .iter_mut()
+            .filter(|r| r.carries == Carries::Media && r.alive);
+        let reports = media.filter_map(|receiver| receiver.statistics.report_block(cx.now));
+        for (block, report) in blocks.iter_mut().zip(reports) {
+            *block = report;
+            count += 1;
+        }
+        let mut blocks = &blocks[..count];
+        let senders = &mut self.senders;
+        let report_ssrc = self.report_ssrc;
+        transmit_rtcp(cx, keys, path, |writer, now| {
+            for sender in senders.iter_mut().filter_map(Option::as_deref_mut) {
+                let Some(clock) = sender.report_clock(now, ntp) else {
+                    continue;
+                };
+                let summary = SenderSummary {
+                    ssrc: sender.ssrc,
+                    ntp,
+                    rtp_timestamp: clock.rtp_timestamp,
+                    packets: sender.packets as u32,
+                    bytes: sender.bytes as u32,
+                };
+                // The blocks go with the first report only.
+                if writer.sender_report(&summary, blocks) {
+                    blocks = &[];
+                }
+            }
+            let bare = writer.is_empty();
+            if bare && blocks.is_empty() {
+                return;
+            }
+            let first = senders.iter().flatten().map(|sender| sender.ssrc).next();
+            if bare {
+                let _fits = writer.receiver_report(report_ssrc, blocks);
+            }
+            let named = if bare {
+                report_ssrc
+            } else {
+                first.unwrap_or(report_ssrc)
+            };
+            let _fits = writer.source_description(named, CNAME.as_bytes());
+        });
+    }
+
+    /// Sends the NACKs, keyframe requests and transport-wide feedback that are due.
+    pub(crate) fn send_due_feedback(&mut self, cx: &mut Context<'_>, path: Path) {
+        let Some(keys) = &mut self.keys else { return };
+        let round_trip = self.round_trip.unwrap_or(Duration::from_millis(100));
+        let (sender_ssrc, reduced) = (self.report_ssrc, self.plan.reduced_size_rtcp);
+        for receiver in &mut self.receivers {
+            if receiver.deadline().is_none_or(|deadline| deadline > cx.now) {
+                continue;
+            }
+            send_requests(cx, keys, path, receiver, (sender_ssrc, reduced), round_trip);
+        }
+        let Some(recorder) = &mut self.recorder else {
+            return;
+        };
+        let video = self
+            .receivers
+            .iter()
+            .find(|receiver| receiver.codec.kind() == MediaKind::Video)
+            .map_or(0, |receiver| receiver.ssrc);
+        while let Some(report) = recorder.poll(cx.now) {
+            transmit_rtcp(cx, keys, path, |writer, _| {
+                begin(writer, sender_ssrc, reduced);
+                let _fits = writer.transport_feedback(
+                    sender_ssrc,
+                    video,
+                    report.base_sequence,
+                    report.feedback_count,
+                    report.reference_time as i32,
+                    report.deltas,
+                );
+            });
+        }
+    }
+
+    /// When feedback is due next.
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        let recorder = self
+            .recorder
+            .as_ref()
+            .and_then(|recorder| recorder.deadline());
+        let receivers = self.receivers.iter().filter_map(Receiver::deadline);
+        receivers.chain(recorder).min()
+    }
+
+    /// Someone who follows the track of a section needs a keyframe.
+    pub(crate) fn want_keyframe(&mut self, media: u8) {
+        let carries = |receiver: &&mut Receiver| {
+            receiver.media == media && receiver.carries == Carries::Media && receiver.alive
+        };
+        for receiver in self.receivers.iter_mut().filter(carries) {
+            receiver.keyframes.note_wanted();
+        }
+    }
+
+    /// Says goodbye for all we send.
+    pub(crate) fn send_goodbye(&mut self, cx: &mut Context<'_>, path: Path) {
+        let Some(keys) = &mut self.keys else { return };
+        let mut sources = [0; COUNT_MAX];
+        let mut count = 0;
+        for (source, sender) in sources.iter_mut().zip(self.senders.iter().flatten()) {
+            *source = sender.ssrc;
+            count += 1;
+        }
+        let report_ssrc = self.report_ssrc;
+        if count == 0 {
+            (sources[0], count) = (report_ssrc, 1);
+        }
+        transmit_rtcp(cx, keys, path, |writer, _| {
+            let _fits = writer.receiver_report(report_ssrc, &[])
+                && writer.source_description(report_ssrc, CNAME.as_bytes())
+                && writer.goodbye(&sources[..count]);
+        });
+    }
+
+    fn on_rtcp(&mut self, cx: &Context<'_>, packet: &Packet<'_>, asks: &mut Vec<Ask>) {
+        match packet {
+            Packet::SenderReport(report) => {
+                self.on_sender_report(cx, &report.sender);
+                report
+                    .blocks()
+                    .for_each(|block| self.on_report_block(cx, &block));
+            }
+            Packet::ReceiverReport(report) => {
+                report
+                    .blocks()
+                    .for_each(|block| self.on_report_block(cx, &block));
+            }
+            Packet::Nack(nack) => self.on_nack(nack, asks),
+            Packet::PictureLossIndication(pli) => self.on_keyframe_request(pli.media_ssrc, asks),
+            Packet::FullIntraRequest(fir) => {
+                fir.entries()
+                    .for_each(|entry| self.on_keyframe_request(entry.media_ssrc, asks));
+            }
+            Packet::Goodbye(goodbye) => {
+                goodbye.ssrcs().for_each(|ssrc| self.on_goodbye(ssrc, asks));
+            }
+            // What the peer can receive matters once we adapt to it; the rest says nothing we need.
+            _ => {}
+        }
+    }
+
+    fn on_sender_report(&mut self, cx: &Context<'_>, sender: &SenderSummary) {
+        let Some(receiver) = self
+            .receivers
+            .iter_mut()
+            .find(|other| other.ssrc == sender.ssrc)
+        else {
+            return;
+        };
+        receiver.statistics.note_sender_report(cx.now, sender.ntp);
+        let ntp = self
+            .clock_offset
+            .translate(sender.ntp, cx.epoch.ntp(cx.now));
+        receiver.clock = Some(SenderClock {
+            ntp,
+            rtp_timestamp: sender.rtp_timestamp,
+        });
+    }
+
+    /// RFC 3550 §6.4.1: round trip = now - last report - delay since it, all in the middle 32 bits.
+    fn on_report_block(&mut self, cx: &Context<'_>, block: &ReportBlock) {
+        let senders = self.senders.iter_mut().flatten();
+        let Some(sender) = senders.into_iter().find(|sender| sender.ssrc == block.ssrc) else {
+            return;
+        };
+        sender.peer = PeerReport {
+            lost: block.cumulative_lost,
+            jitter: block.jitter,
+        };
+        if block.last_sender_report == 0 {
+            return;
+        }
+        let passed = cx
+            .epoch
+            .ntp(cx.now)
+            .middle()
+            .wrapping_sub(block.last_sender_report)
+            .wrapping_sub(block.delay_since_last);
+        // A lie or a wrapped clock gives a negative or absurd time: believe up to a minute.
+        if passed < 60 << 16 {
+            let micros = (u64::from(passed) * 1_000_000) >> 16;
+            self.round_trip = Some(Duration::from_micros(micros));
+        }
+    }
+
+    fn on_nack(&mut self, nack: &rtcp::Nack<'_>, asks: &mut Vec<Ask>) {
+        let Some((media, sender)) = self.sender_by_ssrc(nack.media_ssrc) else {
+            return;
+        };
+        sender.nacks_received += 1;
+        for sequence_number in nack.lost() {
+            if asks.len() >= ASKS_PER_DATAGRAM_MAX {
+                return;
+            }
+            if let Some(sequence) = sender.source_of(sequence_number) {
+                asks.push(Ask::Retransmit { media, sequence });
+            }
+        }
+    }
+
+    fn on_keyframe_request(&mut self, ssrc: u32, asks: &mut Vec<Ask>) {
+        let Some((media, sender)) = self.sender_by_ssrc(ssrc) else {
+            return;
+        };
+        sender.keyframe_requests += 1;
+        let ask = Ask::Keyframe { media };
+        if asks.len() < ASKS_PER_DATAGRAM_MAX && !asks.contains(&ask) {
+            asks.push(ask);
+        }
+    }
+
+    /// Ends only what the peer itself sent.
+    fn on_goodbye(&mut self, ssrc: u32, asks: &mut Vec<Ask>) {
+        let Some(receiver) = self
+            .receivers
+            .iter_mut()
+            .find(|receiver| receiver.ssrc == ssrc)
+        else {
+            return;
+        };
+        let ended = std::mem::replace(&mut receiver.alive, false);
+        if ended && receiver.carries == Carries::Media && asks.len() < ASKS_PER_DATAGRAM_MAX {
+            asks.push(Ask::Ended {
+                media: receiver.media,
+            });
+        }
+    }
+
+    fn sender_by_ssrc(&mut self, ssrc: u32) -> Option<(u8, &mut super::Sender)> {
+        let senders = self.senders.iter_mut().enumerate();
+        senders
+            .filter_map(|(media, sender)| Some((media as u8, sender.as_deref_mut()?)))
+            .find(|(_, sender)| sender.ssrc == ssrc)
+    }
+}
+
+fn send_requests(
+    cx: &mut Context<'_>,
+    keys: &mut Keys,
+    path: Path,
+    receiver: &mut Receiver,
+    (sender_ssrc, reduced): (u32, bool),
+    round_trip: Duration,
+) {
+    let mut missing = [0; NACKS_PER_DATAGRAM_MAX];
+    let count = match &mut receiver.nack {
+        Some(nack) => {
+            let count = nack.poll(cx.now, round_trip, &mut missing);
+            if nack.needs_keyframe() {
+                receiver.keyframes.note_wanted();
+            }
+            count
+        }
+        None => 0,
+    };
+    let keyframe = receiver.keyframes.poll(cx.now);
+    let ssrc = receiver.ssrc;
+    if count > 0 {
+        receiver.nacks_sent += 1;
+        cx.stats.nacks_sent += 1;
+    }
+    if keyframe {
+        cx.stats.keyframe_requests_sent += 1;
+    }
+    if count == 0 && !keyframe {
+        return;
+    }
+    transmit_rtcp(cx, keys, path, |writer, _| {
+        begin(writer, sender_ssrc, reduced);
+        if count > 0 {
+            let _fits = writer.nack(sender_ssrc, ssrc, &missing[..count]);
+        }
+        if keyframe {
+            let _fits = writer.picture_loss_indication(sender_ssrc, ssrc);
+        }
+    });
+}
+
+/// A compound that is not reduced-size begins with a report and names its sender (RFC 3550 §6.1).
+fn begin(writer: &mut CompoundWriter<'_>, sender_ssrc: u32, reduced: bool) {
+    if !reduced {
+        let _fits = writer.receiver_report(sender_ssrc, &[])
+            && writer.source_description(sender_ssrc, CNAME.as_bytes());
+    }
+}
+
+fn transmit_rtcp(
+    cx: &mut Context<'_>,
+    keys: &mut Keys,
+    path: Path,
+    write: impl FnOnce(&mut CompoundWriter<'_>, Timestamp),
+) {
+    let now = cx.now;
+    cx.transmit_control(path, DATAGRAM_BYTES_MAX, |out| {
+        let room = out
+            .len()
+            .saturating_sub(crate::limits::SRTCP_OVERHEAD_BYTES_MAX);
+        let mut writer = CompoundWriter::new(out.get_mut(..room)?);
+        write(&mut writer, now);
+        let len = writer.len();
+        if len == 0 {
+            None
+        } else {
+            keys.outbound.seal_rtcp(out, len).ok()
+        }
+    });
+}

@@ -1,0 +1,663 @@
+//! The media half of a session: SRTP contexts, one receiver a source, one sender a section.
+//!
+//! It opens what the peer sends and says what it was; where it goes is the shard's business.
+
+mod feedback;
+mod receiver;
+mod sender;
+mod statistics;
+
+use std::time::Duration;
+
+pub(crate) use self::feedback::Ask;
+pub(crate) use self::receiver::{Carries, Receiver, SenderClock};
+pub(crate) use self::sender::{Forwarded, Sender, TrackKey};
+use crate::ids::SessionKey;
+use crate::limits::SESSION_SSRCS_MAX;
+use crate::message::{DropReason, ProfileName};
+use crate::net::Path;
+use crate::plan::{Codec, CodecPlan, LocalSource, MediaKind, MediaPlan, SessionPlan};
+use crate::rate::FeedbackRecorder;
+use crate::receive::ReceivedPacket;
+use crate::repair::{self, Arrival, CachedHeader, PacketCache};
+use crate::rng::Rng;
+use crate::session::Context;
+use crate::srtp::{Inbound, OpenError, Outbound, ReplayWindow, RtpPosition};
+use crate::time::Timestamp;
+use crate::wire::payload::{self, vp8};
+use crate::wire::rtp::{self, AudioLevel, Header};
+
+/// One opened packet of a track, lent for forwarding.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Incoming<'a> {
+    /// Media section of the publisher.
+    pub(crate) media: u8,
+    pub(crate) codec: Codec,
+    /// Extended by the rollover counter.
+    pub(crate) sequence: u64,
+    pub(crate) timestamp: u32,
+    pub(crate) marker: bool,
+    /// A key picture starts in it.
+    pub(crate) keyframe: bool,
+    pub(crate) payload: &'a [u8],
+    /// RFC 6464, one byte.
+    pub(crate) audio_level: Option<&'a [u8]>,
+    pub(crate) video_orientation: Option<&'a [u8]>,
+    pub(crate) vp8: Option<vp8::Descriptor>,
+    pub(crate) clock: Option<SenderClock>,
+    /// When the kernel had it.
+    pub(crate) received: Timestamp,
+    /// First packet of its track, or first after a BYE.
+    pub(crate) first: bool,
+}
+
+impl Incoming<'_> {
+    /// Its level in -dBov.
+    pub(crate) fn level(&self) -> Option<u8> {
+        self.audio_level
+            .and_then(AudioLevel::from_extension)
+            .map(|level| level.level_dbov)
+    }
+}
+
+/// One media section's outgoing side: who follows it, and what they may ask for again.
+#[derive(Debug, Default)]
+pub(crate) struct Track {
+    pub(crate) followers: Vec<Follower>,
+    cache: Option<Box<PacketCache>>,
+}
+
+/// A subscriber's media section that follows a track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Follower {
+    pub(crate) session: SessionKey,
+    pub(crate) media: u8,
+}
+
+#[derive(Debug)]
+struct Keys {
+    profile: ProfileName,
+    inbound: Inbound,
+    outbound: Outbound,
+}
+
+/// Media state of one session.
+#[derive(Debug)]
+pub(crate) struct Media {
+    plan: Box<SessionPlan>,
+    keys: Option<Box<Keys>>,
+    receivers: Vec<Receiver>,
+    /// Where the last packet's receiver was: streams come in runs.
+    last_receiver: usize,
+    senders: Vec<Option<Box<Sender>>>,
+    tracks: Vec<Track>,
+    /// Sender of our reports where we send no media.
+    report_ssrc: u32,
+    recorder: Option<Box<FeedbackRecorder>>,
+    clock_offset: receiver::ClockOffset,
+    next_report: Timestamp,
+    round_trip: Option<Duration>,
+    packets_received: u64,
+    packets_sent: u64,
+}
+
+/// A packet as it lies in the receive buffer: which receiver, and how far it was opened.
+#[derive(Clone, Copy)]
+struct Opened {
+    receiver: usize,
+    len: usize,
+    index: u64,
+}
+
+impl Media {
+    /// Media state for a plan, with a source of ours for each section we send in.
+    pub(crate) fn new(plan: Box<SessionPlan>, rng: &mut Rng) -> (Self, Vec<Option<LocalSource>>) {
+        let sources: Vec<_> = plan
+            .media
+            .iter()
+            .map(|media| local_source(media, rng))
+            .collect();
+        let senders = sources
+            .iter()
+            .zip(&plan.media)
+            .map(|(source, media)| {
+                let clock_rate = media
+                    .codecs
+                    .first()
+                    .map_or(90_000, |c| c.codec.clock_rate());
+                source.map(|source| Box::new(Sender::new(source, clock_rate, rng)))
+            })
+            .collect();
+        let feedback = plan.media.iter().any(wants_transport_feedback);
+        let media = Self {
+            tracks: plan.media.iter().map(|_| Track::default()).collect(),
+            plan,
+            keys: None,
+            receivers: Vec::new(),
+            last_receiver: 0,
+            senders,
+            report_ssrc: rng.u32(),
+            recorder: feedback.then(|| Box::default()),
+            clock_offset: receiver::ClockOffset::default(),
+            next_report: Timestamp::ZERO,
+            round_trip: None,
+            packets_received: 0,
+            packets_sent: 0,
+        };
+        (media, sources)
+    }
+
+    /// Media can flow from now on.
+    pub(crate) fn install_keys(
+        &mut self,
+        profile: ProfileName,
+        inbound: Inbound,
+        mut outbound: Outbound,
+    ) {
+        for sender in self.senders.iter_mut().flatten() {
+            sender.claim(&mut outbound);
+        }
+        self.keys = Some(Box::new(Keys {
+            profile,
+            inbound,
+            outbound,
+        }));
+    }
+
+    pub(crate) fn plan(&self) -> &SessionPlan {
+        &self.plan
+    }
+
+    /// Opens an SRTP packet in place and says what it is. `None`: it was only padding, or repeats.
+    pub(crate) fn receive_rtp<'a>(
+        &mut self,
+        cx: &mut Context<'_>,
+        received: Timestamp,
+        packet: &'a mut [u8],
+    ) -> Result<Option<Incoming<'a>>, DropReason> {
+        let header = Header::parse(packet).map_err(|_| DropReason::MalformedRtp)?;
+        let opened = match self.find_receiver(header.ssrc) {
+            Some(receiver) => self.open_known(receiver, &header, packet)?,
+            None => self.open_new(cx.now, &header, packet)?,
+        };
+        cx.stats.rtp_received += 1;
+        self.packets_received += 1;
+        let packet = packet.get(..opened.len).ok_or(DropReason::MalformedRtp)?;
+        self.note_transport_sequence(&header, packet, opened.receiver, received);
+        let payload = header
+            .payload(packet)
+            .map_err(|_| DropReason::MalformedRtp)?;
+        match self.receivers[opened.receiver].carries {
+            Carries::Media => self
+                .accept(cx.now, received, &header, packet, payload, opened)
+                .map(Some),
+            Carries::Retransmissions => {
+                self.accept_repaired(cx.now, received, &header, packet, payload, opened)
+            }
+        }
+    }
+
+    /// Followers of a track, taken out so that they can be fed while this session lies still. Put them back.
+    pub(crate) fn take_followers(&mut self, media: u8) -> Vec<Follower> {
+        self.tracks
+            .get_mut(usize::from(media))
+            .map(|track| std::mem::take(&mut track.followers))
+            .unwrap_or_default()
+    }
+
+    /// Undoes [`Self::take_followers`].
+    pub(crate) fn put_followers(&mut self, media: u8, followers: Vec<Follower>) {
+        if let Some(track) = self.tracks.get_mut(usize::from(media)) {
+            track.followers = followers;
+        }
+    }
+
+    /// A track's followers, to change them.
+    pub(crate) fn followers_mut(&mut self, media: u8) -> Option<&mut Vec<Follower>> {
+        self.tracks
+            .get_mut(usize::from(media))
+            .map(|track| &mut track.followers)
+    }
+
+    /// Keeps a video packet for those who will ask for it again.
+    pub(crate) fn cache(&mut self, now: Timestamp, packet: &Incoming<'_>) {
+        if packet.codec.kind() != MediaKind::Video {
+            return;
+        }
+        let Some(track) = self.tracks.get_mut(usize::from(packet.media)) else {
+            return;
+        };
+        if track.followers.is_empty() {
+            return;
+        }
+        let header = CachedHeader {
+            marker: packet.marker,
+            timestamp: packet.timestamp,
+            video_orientation: packet
+                .video_orientation
+                .and_then(|value| value.first().copied()),
+        };
+        let cache = track.cache.get_or_insert_default();
+        cache.insert(now, packet.sequence, header, packet.payload);
+    }
+
+    /// A packet of a track that a follower asks for again.
+    pub(crate) fn cached(&self, now: Timestamp, media: u8, sequence: u64) -> Option<Incoming<'_>> {
+        let track = self.tracks.get(usize::from(media))?;
+        let (header, payload) = track.cache.as_ref()?.find(now, sequence)?;
+        let codec = self
+            .plan
+            .media
+            .get(usize::from(media))?
+            .codecs
+            .first()?
+            .codec;
+        Some(Incoming {
+            media,
+            codec,
+            sequence,
+            timestamp: header.timestamp,
+            marker: header.marker,
+            keyframe: false,
+            payload,
+            audio_level: None,
+            video_orientation: header.video_orientation.as_ref().map(std::slice::from_ref),
+            vp8: vp8_descriptor(codec, payload),
+            clock: None,
+            received: now,
+            first: false,
+        })
+    }
+
+    /// Forwards a packet of the track that a section follows.
+    pub(crate) fn forward(
+        &mut self,
+        cx: &mut Context<'_>,
+        path: Path,
+        media: u8,
+        packet: &Incoming<'_>,
+    ) -> Forwarded {
+        let section = usize::from(media);
+        let (Some(keys), Some(Some(sender)), Some(plan)) = (
+            &self.keys,
+            self.senders.get_mut(section),
+            self.plan.media.get(section),
+        ) else {
+            return Forwarded::Skipped;
+        };
+        let forwarded = sender.forward(cx, &keys.outbound, path, plan, packet);
+        if forwarded == Forwarded::Sent {
+            self.packets_sent += 1;
+            cx.stats.rtp_sent += 1;
+        }
+        forwarded
+    }
+
+    /// Sends a cached packet of the track that a section follows again.
+    pub(crate) fn retransmit(
+        &mut self,
+        cx: &mut Context<'_>,
+        path: Path,
+        media: u8,
+        packet: &Incoming<'_>,
+    ) {
+        let round_trip = self.round_trip_or_default();
+        let section = usize::from(media);
+        let (Some(keys), Some(Some(sender)), Some(plan)) = (
+            &self.keys,
+            self.senders.get_mut(section),
+            self.plan.media.get(section),
+        ) else {
+            return;
+        };
+        if sender.retransmit(cx, &keys.outbound, path, plan, packet, round_trip) {
+            self.packets_sent += 1;
+            cx.stats.rtp_sent += 1;
+        }
+    }
+
+    /// The sending half of a section.
+    pub(crate) fn sender_mut(&mut self, media: u8) -> Option<&mut Sender> {
+        self.senders.get_mut(usize::from(media))?.as_deref_mut()
+    }
+
+    /// The sections that send, with what they follow.
+    pub(crate) fn senders(&self) -> impl Iterator<Item = (u8, &Sender)> {
+        let sections = self.senders.iter().enumerate();
+        sections.filter_map(|(section, sender)| Some((section as u8, sender.as_deref()?)))
+    }
+
+    /// Sections in which the peer's media arrives now.
+    pub(crate) fn alive_tracks(&self) -> impl Iterator<Item = u8> {
+        self.receivers
+            .iter()
+            .filter(|receiver| receiver.alive && receiver.carries == Carries::Media)
+            .map(|receiver| receiver.media)
+    }
+
+    /// Bytes of an estimate: round trip to the peer, or 100 ms before it is known.
+    fn round_trip_or_default(&self) -> Duration {
+        self.round_trip.unwrap_or(Duration::from_millis(100))
+    }
+
+    fn find_receiver(&mut self, ssrc: u32) -> Option<usize> {
+        if self
+            .receivers
+            .get(self.last_receiver)
+            .is_some_and(|last| last.ssrc == ssrc)
+        {
+            return Some(self.last_receiver);
+        }
+        self.last_receiver = self
+            .receivers
+            .iter()
+            .position(|receiver| receiver.ssrc == ssrc)?;
+        Some(self.last_receiver)
+    }
+
+    fn open_known(
+        &mut self,
+        receiver: usize,
+        header: &Header,
+        packet: &mut [u8],
+    ) -> Result<Opened, DropReason> {
+        let keys = self.keys.as_ref().ok_or(DropReason::NoKeysYet)?;
+        let window = &mut self.receivers[receiver].window;
+        let opened = keys
+            .inbound
+            .open_rtp(window, position(header), packet)
+            .map_err(refused)?;
+        Ok(Opened {
+            receiver,
+            len: opened.length,
+            index: opened.index,
+        })
+    }
+
+    /// A source not seen before gets state only once its packet proved authentic and names a section.
+    fn open_new(
+        &mut self,
+        now: Timestamp,
+        header: &Header,
+        packet: &mut [u8],
+    ) -> Result<Opened, DropReason> {
+        let keys = self.keys.as_ref().ok_or(DropReason::NoKeysYet)?;
+        let mut window = ReplayWindow::default();
+        let opened = keys
+            .inbound
+            .open_rtp(&mut window, position(header), packet)
+            .map_err(refused)?;
+        let (section, carries, codec) = self.identify(header, packet)?;
+        let nack = carries == Carries::Media && codec.1;
+        let mut receiver = Receiver::new(header.ssrc, section, carries, codec.0, nack, now);
+        receiver.window = window;
+        let place = self.place_for_receiver()?;
+        if place == self.receivers.len() {
+            self.receivers.push(receiver);
+        } else {
+            self.receivers[place] = receiver;
+        }
+        self.last_receiver = place;
+        Ok(Opened {
+            receiver: place,
+            len: opened.length,
+            index: opened.index,
+        })
+    }
+
+    /// A free place, or that of the unannounced source unused for longest: announced ones never give way.
+    fn place_for_receiver(&self) -> Result<usize, DropReason> {
+        if self.receivers.len() < SESSION_SSRCS_MAX {
+            return Ok(self.receivers.len());
+        }
+        let announced = |ssrc| self.plan.media.iter().any(|media| announces(media, ssrc));
+        self.receivers
+            .iter()
+            .enumerate()
+            .filter(|(_, receiver)| !announced(receiver.ssrc))
+            .min_by_key(|(_, receiver)| receiver.used)
+            .map(|(place, _)| place)
+            .ok_or(DropReason::UnknownSsrc)
+    }
+
+    /// Which section a new source belongs to: by its announcement, else its mid, else its payload type.
+    fn identify(
+        &self,
+        header: &Header,
+        packet: &[u8],
+    ) -> Result<(u8, Carries, (Codec, bool)), DropReason> {
+        let receiving = || {
+            let sections = self.plan.media.iter().enumerate();
+            sections.filter(|(_, media)| media.receive)
+        };
+        let named = |media: &MediaPlan| {
+            let id = media.extensions.mid?;
+            let mid = header.extension(packet, id)?;
+            Some(mid == media.mid.as_bytes())
+        };
+        let section = receiving()
+            .find(|(_, media)| announces(media, header.ssrc))
+            .or_else(|| receiving().find(|(_, media)| named(media) == Some(true)))
+            .or_else(|| {
+                receiving().find(|(_, media)| codec_of(media, header.payload_type).is_some())
+            });
+        let (section, media) = section.ok_or(DropReason::UnknownSsrc)?;
+        let (codec, carries) =
+            codec_of(media, header.payload_type).ok_or(DropReason::UnknownPayloadType)?;
+        Ok((section as u8, carries, (codec.codec, codec.feedback.nack)))
+    }
+
+    fn note_transport_sequence(
+        &mut self,
+        header: &Header,
+        packet: &[u8],
+        receiver: usize,
+        received: Timestamp,
+    ) {
+        let Some(recorder) = &mut self.recorder else {
+            return;
+        };
+        let section = usize::from(self.receivers[receiver].media);
+        let id = self
+            .plan
+            .media
+            .get(section)
+            .and_then(|media| media.extensions.transport_cc);
+        let number = id
+            .and_then(|id| header.extension(packet, id))
+            .and_then(rtp::transport_sequence);
+        if let Some(number) = number {
+            recorder.note_received(number, received);
+        }
+    }
+
+    fn accept<'a>(
+        &mut self,
+        now: Timestamp,
+        received: Timestamp,
+        header: &Header,
+        packet: &'a [u8],
+        payload: &'a [u8],
+        opened: Opened,
+    ) -> Result<Incoming<'a>, DropReason> {
+        let receiver = &mut self.receivers[opened.receiver];
+        let media = &self.plan.media[usize::from(receiver.media)];
+        let (codec, carries) =
+            codec_of(media, header.payload_type).ok_or(DropReason::UnknownPayloadType)?;
+        if carries != Carries::Media {
+            return Err(DropReason::UnknownPayloadType);
+        }
+        receiver.codec = codec.codec;
+        receiver.used = now;
+        receiver.statistics.note_received(ReceivedPacket {
+            received,
+            sequence: opened.index,
+            timestamp: header.timestamp,
+            clock_rate: codec.codec.clock_rate(),
+            bytes: payload.len(),
+            retransmitted: false,
+        });
+        let first = !std::mem::replace(&mut receiver.alive, true);
+        if let Some(nack) = &mut receiver.nack {
+            let _: Arrival = nack.note_received(now, opened.index);
+        }
+        let incoming = describe(
+            header,
+            packet,
+            payload,
+            media,
+            receiver,
+            opened.index,
+            received,
+        );
+        Ok(Incoming {
+            first,
+            ..note_keyframe(receiver, incoming)
+        })
+    }
+
+    /// RFC 4588 §4: the payload is the original's, behind its sequence number.
+    fn accept_repaired<'a>(
+        &mut self,
+        now: Timestamp,
+        received: Timestamp,
+        header: &Header,
+        packet: &'a [u8],
+        payload: &'a [u8],
+        opened: Opened,
+    ) -> Result<Option<Incoming<'a>>, DropReason> {
+        let section = self.receivers[opened.receiver].media;
+        self.receivers[opened.receiver].used = now;
+        let media = &self.plan.media[usize::from(section)];
+        // Probes for bandwidth are retransmissions of nothing; they carry only padding.
+        let Some((number, payload)) = repair::rtx::parse(payload) else {
+            return Ok(None);
+        };
+        let receiver = self
+            .receivers
+            .iter_mut()
+            .find(|other| other.media == section && other.carries == Carries::Media)
+            .ok_or(DropReason::UselessRetransmission)?;
+        let nack = receiver
+            .nack
+            .as_mut()
+            .ok_or(DropReason::UselessRetransmission)?;
+        let index = nack
+            .extend(number)
+            .ok_or(DropReason::UselessRetransmission)?;
+        if nack.note_received(now, index) != Arrival::Recovered {
+            return Err(DropReason::UselessRetransmission);
+        }
+        receiver.recovered += 1;
+        let incoming = describe(header, packet, payload, media, receiver, index, received);
+        Ok(Some(note_keyframe(receiver, incoming)))
+    }
+}
+
+fn describe<'a>(
+    header: &Header,
+    packet: &'a [u8],
+    payload: &'a [u8],
+    media: &MediaPlan,
+    receiver: &Receiver,
+    sequence: u64,
+    received: Timestamp,
+) -> Incoming<'a> {
+    let codec = receiver.codec;
+    let video = codec.kind() == MediaKind::Video;
+    let extension = |id: Option<u8>| id.and_then(|id| header.extension(packet, id));
+    Incoming {
+        media: receiver.media,
+        codec,
+        sequence,
+        timestamp: header.timestamp,
+        marker: header.marker,
+        keyframe: video && payload::is_keyframe(codec, payload),
+        payload,
+        audio_level: if video {
+            None
+        } else {
+            extension(media.extensions.audio_level)
+        },
+        video_orientation: if video {
+            extension(media.extensions.video_orientation)
+        } else {
+            None
+        },
+        vp8: vp8_descriptor(codec, payload),
+        clock: receiver.clock,
+        received,
+        first: false,
+    }
+}
+
+fn note_keyframe<'a>(receiver: &mut Receiver, incoming: Incoming<'a>) -> Incoming<'a> {
+    if incoming.keyframe {
+        receiver.keyframes.note_keyframe();
+        if let Some(nack) = &mut receiver.nack {
+            nack.note_keyframe(incoming.sequence);
+        }
+    }
+    incoming
+}
+
+fn vp8_descriptor(codec: Codec, payload: &[u8]) -> Option<vp8::Descriptor> {
+    if codec == Codec::Vp8 {
+        vp8::Descriptor::parse(payload).ok()
+    } else {
+        None
+    }
+}
+
+fn local_source(media: &MediaPlan, rng: &mut Rng) -> Option<LocalSource> {
+    let rtx = media
+        .codecs
+        .iter()
+        .any(|codec| codec.rtx_payload_type.is_some());
+    media.send.then(|| LocalSource {
+        ssrc: rng.u32(),
+        rtx: rtx.then(|| rng.u32()),
+    })
+}
+
+/// Whether the offer announced a source for this section.
+fn announces(media: &MediaPlan, ssrc: u32) -> bool {
+    media
+        .ssrcs
+        .iter()
+        .any(|announced| announced.ssrc == ssrc || announced.rtx == Some(ssrc))
+}
+
+/// What a payload type means in this section.
+fn codec_of(media: &MediaPlan, payload_type: u8) -> Option<(&CodecPlan, Carries)> {
+    media.codecs.iter().find_map(|codec| {
+        if codec.payload_type == payload_type {
+            Some((codec, Carries::Media))
+        } else {
+            let rtx = codec.rtx_payload_type == Some(payload_type);
+            rtx.then_some((codec, Carries::Retransmissions))
+        }
+    })
+}
+
+/// Transport-wide feedback is owed for video the peer sends (E6: never for audio alone).
+fn wants_transport_feedback(media: &MediaPlan) -> bool {
+    media.receive && media.kind == MediaKind::Video && media.extensions.transport_cc.is_some()
+}
+
+fn position(header: &Header) -> RtpPosition {
+    RtpPosition {
+        ssrc: header.ssrc,
+        sequence_number: header.sequence_number,
+        header_len: header.len,
+    }
+}
+
+fn refused(error: OpenError) -> DropReason {
+    match error {
+        OpenError::Short => DropReason::MalformedRtp,
+        OpenError::Replayed => DropReason::Replayed,
+        OpenError::Unauthenticated | OpenError::NotEncrypted => DropReason::AuthenticationFailed,
+        OpenError::TooManySenders => DropReason::UnknownSsrc,
+    }
+}

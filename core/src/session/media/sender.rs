@@ -1,0 +1,400 @@
+//! What we send in one media section: a stream of our own numbers, fed by whichever track it follows.
+
+use std::time::Duration;
+
+use crate::ids::SessionKey;
+use crate::limits::{DATAGRAM_BYTES_MAX, SRTP_OVERHEAD_BYTES_MAX};
+use crate::net::Path;
+use crate::plan::{Codec, LocalSource, MediaPlan};
+use crate::receive::RateMeter;
+use crate::repair::RetransmitBudget;
+use crate::rng::Rng;
+use crate::route::rewrite::{Rewriter, Source, Vp8Picture};
+use crate::session::Context;
+use crate::session::media::Incoming;
+use crate::session::media::receiver::SenderClock;
+use crate::srtp::{Outbound, SendSource};
+use crate::time::{NtpTime, Timestamp};
+use crate::wire::payload::vp8::{self, PictureId};
+use crate::wire::rtp::{self, HeaderFields};
+
+/// Header (12), one extension block of audio level and orientation (12), VP8 descriptor (6), original
+/// sequence number (2) and the authentication tag.
+const OVERHEAD_BYTES: usize = 32 + SRTP_OVERHEAD_BYTES_MAX;
+
+/// A track as a subscriber names it: who publishes it and in which of its media sections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TrackKey {
+    pub(crate) session: SessionKey,
+    pub(crate) media: u8,
+}
+
+/// What became of a packet.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forwarded {
+    /// Sealed and queued.
+    Sent,
+    /// Held back: the stream can only start at a keyframe. Ask the publisher for one.
+    WaitsForKeyframe,
+    /// Not for this stream: no such codec, or it precedes the switch.
+    Skipped,
+}
+
+/// The payload types of the codec a stream carries now.
+#[derive(Clone, Copy, Debug)]
+struct Format {
+    codec: Codec,
+    payload_type: u8,
+    rtx_payload_type: Option<u8>,
+}
+
+#[derive(Debug)]
+struct Retransmitter {
+    source: Option<SendSource>,
+    ssrc: u32,
+    sequence_number: u16,
+    budget: RetransmitBudget,
+}
+
+/// What the peer last reported of a stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PeerReport {
+    pub(crate) lost: i32,
+    pub(crate) jitter: u32,
+}
+
+/// Sending half of one media section.
+#[derive(Debug)]
+pub(crate) struct Sender {
+    pub(crate) ssrc: u32,
+    /// The right to seal under the session's key; `None` before there is one.
+    source: Option<SendSource>,
+    rewriter: Rewriter,
+    format: Option<Format>,
+    rtx: Option<Box<Retransmitter>>,
+    /// The track it follows; `None` while its publisher is away.
+    pub(crate) track: Option<TrackKey>,
+    /// The next packet begins another source.
+    switching: bool,
+    clock: Option<SenderClock>,
+    /// When the last packet left, and its timestamp.
+    last: Option<(Timestamp, u32)>,
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    pub(crate) rate: RateMeter,
+    pub(crate) peer: PeerReport,
+    pub(crate) nacks_received: u64,
+    pub(crate) retransmissions: u64,
+    pub(crate) keyframe_requests: u64,
+    /// Packets sent when the last sender report went out.
+    reported: u64,
+}
+
+impl Sender {
+    pub(crate) fn new(local: LocalSource, clock_rate: u32, rng: &mut Rng) -> Self {
+        // A first number below 2^15 keeps the receiver's guess of the rollover counter right even when
+        // the first packets are lost (RFC 3711 §3.3.1).
+        let first = |rng: &mut Rng| rng.below(1 << 15) as u16;
+        let rtx = local.rtx.map(|ssrc| {
+            Box::new(Retransmitter {
+                source: None,
+                ssrc,
+                sequence_number: first(rng),
+                budget: RetransmitBudget::default(),
+            })
+        });
+        Self {
+            ssrc: local.ssrc,
+            source: None,
+            rewriter: Rewriter::new(clock_rate, first(rng), rng.u32()),
+            format: None,
+            rtx,
+            track: None,
+            switching: true,
+            clock: None,
+            last: None,
+            packets: 0,
+            bytes: 0,
+            rate: RateMeter::default(),
+            peer: PeerReport::default(),
+            nacks_received: 0,
+            retransmissions: 0,
+            keyframe_requests: 0,
+            reported: 0,
+        }
+    }
+
+    /// Takes the right to send under a key.
+    pub(crate) fn claim(&mut self, keys: &mut Outbound) {
+        self.source = keys.claim(self.ssrc);
+        if let Some(rtx) = &mut self.rtx {
+            rtx.source = keys.claim(rtx.ssrc);
+        }
+    }
+
+    /// Follows another track from its next keyframe (video) or packet (audio) on.
+    pub(crate) fn follow(&mut self, track: Option<TrackKey>) {
+        self.track = track;
+        self.switching = true;
+        self.clock = None;
+    }
+
+    /// Whether a keyframe would start (or restart) the stream.
+    pub(crate) const fn waits_for_keyframe(&self, plan: &MediaPlan) -> bool {
+        self.switching && self.track.is_some() && matches!(plan.kind, crate::plan::MediaKind::Video)
+    }
+
+    /// Rewrites, seals and queues one packet of the track.
+    pub(crate) fn forward(
+        &mut self,
+        cx: &mut Context<'_>,
+        keys: &Outbound,
+        path: Path,
+        plan: &MediaPlan,
+        packet: &Incoming<'_>,
+    ) -> Forwarded {
+        if self.switching {
+            if packet.codec.kind() == crate::plan::MediaKind::Video && !packet.keyframe {
+                return Forwarded::WaitsForKeyframe;
+            }
+            self.rewriter.switch();
+            self.switching = false;
+        }
+        let Some(format) = self.format_for(plan, packet.codec) else {
+            return Forwarded::Skipped;
+        };
+        let source = source_of(packet);
+        let Some(rewritten) = self.rewriter.rewrite(cx.now, source) else {
+            return Forwarded::Skipped;
+        };
+        let number = rewritten.sequence as u16;
+        let fields = HeaderFields {
+            payload_type: format.payload_type,
+            marker: packet.marker,
+            sequence_number: number,
+            timestamp: rewritten.timestamp,
+            ssrc: self.ssrc,
+        };
+        let mut prefix = Prefix::default();
+        let rest = prefix.rewrite_picture(packet, rewritten.picture);
+        let extensions = Extensions::of(plan, packet);
+        let Some(source) = &mut self.source else {
+            return Forwarded::Skipped;
+        };
+        let size_max = OVERHEAD_BYTES + packet.payload.len();
+        let queued = cx.transmit_media(path, packet.received, size_max, |out| {
+            let header = rtp::write_header(out, &fields, extensions.as_slice())?;
+            keys.seal_rtp(source, number, out, header, prefix.as_bytes(), rest)
+                .ok()
+        });
+        if !queued {
+            return Forwarded::Skipped;
+        }
+        self.packets += 1;
+        self.bytes += packet.payload.len() as u64;
+        self.rate.note(cx.now, packet.payload.len());
+        self.last = Some((cx.now, rewritten.timestamp));
+        self.clock = packet.clock.map(|clock| SenderClock {
+            ntp: clock.ntp,
+            rtp_timestamp: clock
+                .rtp_timestamp
+                .wrapping_add(rewritten.timestamp.wrapping_sub(packet.timestamp)),
+        });
+        Forwarded::Sent
+    }
+
+    /// The source's number behind one of ours that the peer misses.
+    pub(crate) fn source_of(&self, sequence_number: u16) -> Option<u64> {
+        self.rewriter.source_of(sequence_number)
+    }
+
+    /// Sends a cached packet again as a retransmission (RFC 4588): its own number, the old one in front.
+    /// Without an agreed retransmission format nothing is sent: a second copy under the old number would
+    /// need the very same bytes (E10), which we do not keep a subscriber.
+    pub(crate) fn retransmit(
+        &mut self,
+        cx: &mut Context<'_>,
+        keys: &Outbound,
+        path: Path,
+        plan: &MediaPlan,
+        packet: &Incoming<'_>,
+        round_trip: Duration,
+    ) -> bool {
+        let (Some(format), Some(rtx)) = (self.format, &mut self.rtx) else {
+            return false;
+        };
+        let Some(payload_type) = format.rtx_payload_type else {
+            return false;
+        };
+        let source = source_of(packet);
+        let Some(original) = self.rewriter.numbers_of(source) else {
+            return false;
+        };
+        let osn = original.sequence as u16;
+        let size = packet.payload.len() + OVERHEAD_BYTES;
+        if !rtx.budget.allow(cx.now, round_trip, osn, size) {
+            return false;
+        }
+        let number = rtx.sequence_number;
+        let fields = HeaderFields {
+            payload_type,
+            marker: packet.marker,
+            sequence_number: number,
+            timestamp: original.timestamp,
+            ssrc: rtx.ssrc,
+        };
+        let mut prefix = Prefix::default();
+        prefix.push(&osn.to_be_bytes());
+        let rest = prefix.rewrite_picture(packet, original.picture);
+        let extensions = Extensions::of(plan, packet);
+        let Some(source) = &mut rtx.source else {
+            return false;
+        };
+        let queued = cx.transmit_media(path, packet.received, size, |out| {
+            let header = rtp::write_header(out, &fields, extensions.as_slice())?;
+            keys.seal_rtp(source, number, out, header, prefix.as_bytes(), rest)
+                .ok()
+        });
+        if queued {
+            rtx.sequence_number = number.wrapping_add(1);
+            self.retransmissions += 1;
+            cx.stats.retransmissions_sent += 1;
+        }
+        queued
+    }
+
+    /// Wall time and RTP timestamp of one instant of this stream, for its sender report; `None` when it sent
+    /// nothing since the last.
+    pub(crate) fn report_clock(&mut self, now: Timestamp, ntp: NtpTime) -> Option<SenderClock> {
+        let (sent, timestamp) = self.last?;
+        if self.reported == self.packets {
+            return None;
+        }
+        self.reported = self.packets;
+        let rate = self.format?.codec.clock_rate();
+        // The publisher's own report ties its tracks together; until it comes, the time of sending must do.
+        let rtp_timestamp = match self.clock {
+            Some(clock) => {
+                let elapsed = i128::from(ntp.0) - i128::from(clock.ntp.0);
+                let units = (elapsed * i128::from(rate)) >> 32;
+                clock.rtp_timestamp.wrapping_add(units as u32)
+            }
+            None => {
+                let units = now.since(sent).as_micros() * u128::from(rate) / 1_000_000;
+                timestamp.wrapping_add(units as u32)
+            }
+        };
+        Some(SenderClock { ntp, rtp_timestamp })
+    }
+
+    /// The codec it carries now.
+    pub(crate) fn codec(&self) -> Option<Codec> {
+        self.format.map(|format| format.codec)
+    }
+
+    fn format_for(&mut self, plan: &MediaPlan, codec: Codec) -> Option<Format> {
+        if let Some(format) = self.format.filter(|format| format.codec == codec) {
+            return Some(format);
+        }
+        let agreed = plan
+            .codecs
+            .iter()
+            .find(|agreed| agreed.codec.is_compatible_with(codec))?;
+        self.format = Some(Format {
+            codec,
+            payload_type: agreed.payload_type,
+            rtx_payload_type: agreed.rtx_payload_type,
+        });
+        self.format
+    }
+}
+
+fn source_of(packet: &Incoming<'_>) -> Source {
+    // Seven-bit picture ids pass as they are: a receiver that sees them wrap at 128 expects nothing else.
+    let picture = packet
+        .vp8
+        .and_then(|descriptor| match descriptor.picture_id {
+            Some(PictureId::Bits15(picture_id)) => {
+                let tl0picidx = descriptor.tl0_picture_index.unwrap_or(0);
+                Some(Vp8Picture {
+                    picture_id,
+                    tl0picidx,
+                })
+            }
+            _ => None,
+        });
+    Source {
+        sequence: packet.sequence,
+        timestamp: packet.timestamp,
+        picture,
+    }
+}
+
+/// The few bytes in front of a payload that differ from what was received.
+#[derive(Default)]
+struct Prefix {
+    bytes: [u8; 16],
+    len: usize,
+}
+
+impl Prefix {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    /// Adds a VP8 descriptor with the new picture numbers; gives the payload that follows it.
+    fn rewrite_picture<'a>(
+        &mut self,
+        packet: &Incoming<'a>,
+        picture: Option<Vp8Picture>,
+    ) -> &'a [u8] {
+        let (Some(descriptor), Some(picture)) = (packet.vp8, picture) else {
+            return packet.payload;
+        };
+        let rewritten = vp8::Descriptor {
+            picture_id: Some(PictureId::Bits15(picture.picture_id)),
+            tl0_picture_index: descriptor.tl0_picture_index.map(|_| picture.tl0picidx),
+            ..descriptor
+        };
+        let written = rewritten.write(&mut self.bytes[self.len..]);
+        self.len += written.expect("a descriptor has at most six bytes");
+        packet.payload.get(descriptor.len()..).unwrap_or(&[])
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// The header extensions passed on: those both ends agreed on and that are the media's own.
+struct Extensions<'a> {
+    elements: [(u8, &'a [u8]); 2],
+    len: usize,
+}
+
+impl<'a> Extensions<'a> {
+    fn of(plan: &MediaPlan, packet: &Incoming<'a>) -> Self {
+        let mut extensions = Self {
+            elements: [(0, &[]); 2],
+            len: 0,
+        };
+        extensions.push(plan.extensions.audio_level, packet.audio_level);
+        extensions.push(plan.extensions.video_orientation, packet.video_orientation);
+        extensions
+    }
+
+    fn push(&mut self, id: Option<u8>, value: Option<&'a [u8]>) {
+        if let (Some(id), Some(value)) = (id, value) {
+            self.elements[self.len] = (id, &value[..value.len().min(1)]);
+            self.len += 1;
+        }
+    }
+
+    fn as_slice(&self) -> &[(u8, &'a [u8])] {
+        &self.elements[..self.len]
+    }
+}
+
+const _: () = assert!(OVERHEAD_BYTES < DATAGRAM_BYTES_MAX);

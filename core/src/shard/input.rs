@@ -1,0 +1,196 @@
+//! Datagrams: whose is it, and what follows from it.
+
+use crate::ids::SessionKey;
+use crate::message::DropReason;
+use crate::net::{Datagram, Path};
+use crate::session::media::{Ask, Incoming, TrackKey};
+use crate::shard::Shard;
+use crate::shard::ufrag::Address;
+use crate::time::Timestamp;
+use crate::wire::{self, Class};
+
+impl Shard {
+    /// Takes in a datagram. What it causes waits in the output.
+    pub fn handle_datagram(&mut self, now: Timestamp, datagram: Datagram<'_>) {
+        self.advance(now);
+        self.stats.datagrams_received += 1;
+        self.stats.bytes_received += datagram.contents.len() as u64;
+        let path = Path {
+            local: datagram.destination,
+            remote: datagram.source,
+        };
+        let taken = match wire::classify(datagram.contents) {
+            // The kernel may have stamped it after this turn's clock was read.
+            Class::Rtp => self.on_rtp(path, datagram.received.min(self.now), datagram.contents),
+            Class::Rtcp => self.on_rtcp(path, datagram.contents),
+            Class::Stun => self.on_stun(path, datagram.contents),
+            Class::Dtls => self.on_dtls(path, datagram.contents),
+            Class::Unknown => Err(DropReason::Unclassified),
+        };
+        if let Err(reason) = taken {
+            self.note_drop(reason);
+        }
+    }
+
+    /// The only way to a path: the fragment names the session, MESSAGE-INTEGRITY proves the sender.
+    fn on_stun(&mut self, path: Path, packet: &[u8]) -> Result<(), DropReason> {
+        let ufrag = wire::stun::local_ufrag(packet).map_err(|_| DropReason::MalformedStun)?;
+        let ufrag = ufrag.ok_or(DropReason::UnauthenticatedStun)?;
+        let address = Address::decode(ufrag).filter(|address| address.shard == self.id);
+        let key = address
+            .and_then(|address| self.sessions.at(address.slot))
+            .filter(|(_, session)| session.answers_to(ufrag))
+            .map(|(key, _)| key)
+            .ok_or(DropReason::UnknownUfrag)?;
+        let checked = self
+            .mutate(key, |session, cx| session.handle_stun(cx, path, packet))
+            .unwrap_or(Err(DropReason::UnauthenticatedStun));
+        if let Ok(checked) = &checked {
+            if checked.newly_proved {
+                self.by_path.insert(path, key);
+            }
+            if let Some(forgotten) = checked.forgotten {
+                self.forget_path(forgotten, key);
+            }
+        }
+        self.settle(key);
+        checked.map(drop)
+    }
+
+    fn on_dtls(&mut self, path: Path, packet: &[u8]) -> Result<(), DropReason> {
+        let key = self.session_at(path)?;
+        let taken = self.mutate(key, |session, cx| session.handle_dtls(cx, path, packet));
+        self.settle(key);
+        taken.unwrap_or(Err(DropReason::RefusedDtls))
+    }
+
+    fn on_rtp(
+        &mut self,
+        path: Path,
+        received: Timestamp,
+        packet: &mut [u8],
+    ) -> Result<(), DropReason> {
+        let key = self.session_at(path)?;
+        let incoming = self.mutate(key, |session, cx| {
+            session.handle_rtp(cx, path, received, packet)
+        });
+        let taken = match incoming {
+            Some(Ok(Some(incoming))) => {
+                self.route(key, &incoming);
+                Ok(())
+            }
+            Some(Ok(None)) | None => Ok(()),
+            Some(Err(reason)) => Err(reason),
+        };
+        self.rearm(key);
+        taken
+    }
+
+    fn on_rtcp(&mut self, path: Path, packet: &mut [u8]) -> Result<(), DropReason> {
+        let key = self.session_at(path)?;
+        let mut asks = std::mem::take(&mut self.asks);
+        let taken = self.mutate(key, |session, cx| {
+            session.handle_rtcp(cx, path, packet, &mut asks)
+        });
+        for ask in asks.drain(..) {
+            self.on_ask(key, ask);
+        }
+        self.asks = asks;
+        self.rearm(key);
+        taken.unwrap_or(Ok(()))
+    }
+
+    /// Reuse of a path by another session takes effect with that session's authenticated check.
+    fn session_at(&self, path: Path) -> Result<SessionKey, DropReason> {
+        self.by_path
+            .get(&path)
+            .copied()
+            .ok_or(DropReason::UnknownSource)
+    }
+
+    /// Sends a packet to everyone who follows its track.
+    fn route(&mut self, publisher: SessionKey, packet: &Incoming<'_>) {
+        if packet.first {
+            self.on_track_added(publisher, packet);
+        }
+        if let Some(level) = packet.level() {
+            self.on_level(publisher, level);
+        }
+        let Some(session) = self.sessions.find_mut(publisher) else {
+            return;
+        };
+        session.media.cache(self.now, packet);
+        let followers = session.media.take_followers(packet.media);
+        let mut keyframe_wanted = false;
+        for follower in &followers {
+            let forwarded = self.mutate(follower.session, |session, cx| {
+                session.forward(cx, follower.media, packet)
+            });
+            keyframe_wanted |=
+                forwarded == Some(crate::session::media::Forwarded::WaitsForKeyframe);
+        }
+        let Some(session) = self.sessions.find_mut(publisher) else {
+            return;
+        };
+        session.media.put_followers(packet.media, followers);
+        if keyframe_wanted {
+            self.mutate(publisher, |session, cx| {
+                session.request_keyframe(cx, packet.media)
+            });
+        }
+    }
+
+    fn on_ask(&mut self, asker: SessionKey, ask: Ask) {
+        match ask {
+            Ask::Retransmit { media, sequence } => self.on_retransmit(asker, media, sequence),
+            Ask::Keyframe { media } => {
+                let Some(track) = self.followed(asker, media) else {
+                    return;
+                };
+                self.mutate(track.session, |session, cx| {
+                    session.request_keyframe(cx, track.media)
+                });
+                self.rearm(track.session);
+            }
+            Ask::Ended { media } => self.on_track_removed(asker, media),
+        }
+    }
+
+    fn on_retransmit(&mut self, asker: SessionKey, media: u8, sequence: u64) {
+        let Some(track) = self.followed(asker, media) else {
+            return;
+        };
+        // The packet lies in the publisher's cache while another session (or the same, in an echo) seals it:
+        // one copy of at most a datagram, on a path that loss already made rare.
+        let mut copy = [0; crate::limits::DATAGRAM_BYTES_MAX];
+        let Some(publisher) = self.sessions.find(track.session) else {
+            return;
+        };
+        let Some(cached) = publisher.media.cached(self.now, track.media, sequence) else {
+            return;
+        };
+        let Some(payload) = copy.get_mut(..cached.payload.len()) else {
+            return;
+        };
+        payload.copy_from_slice(cached.payload);
+        let orientation = cached
+            .video_orientation
+            .and_then(|value| value.first().copied());
+        let video_orientation = orientation.as_ref().map(std::slice::from_ref);
+        let packet = Incoming {
+            payload,
+            audio_level: None,
+            video_orientation,
+            ..cached
+        };
+        self.mutate(asker, |session, cx| session.retransmit(cx, media, &packet));
+    }
+
+    fn followed(&mut self, session: SessionKey, media: u8) -> Option<TrackKey> {
+        self.sessions
+            .find_mut(session)?
+            .media
+            .sender_mut(media)?
+            .track
+    }
+}

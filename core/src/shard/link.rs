@@ -1,0 +1,292 @@
+//! Sessions come, publish, follow each other and go: keeps tracks linked to those who follow them.
+
+use crate::ids::{ParticipantId, RoomId, SessionId, SessionKey};
+use crate::message::{CloseReason, Event, ProfileName, Role};
+use crate::net::Path;
+use crate::plan::MediaKind;
+use crate::session::Change;
+use crate::session::media::{Follower, Incoming, TrackKey};
+use crate::shard::Shard;
+
+impl Shard {
+    /// What opening alone brings: an echo follows itself, a subscriber whoever publishes now.
+    pub(super) fn link_opened(&mut self, key: SessionKey, role: Role) {
+        match role {
+            Role::Echo => self.follow(key, Some(key)),
+            Role::Publish { .. } => {}
+            Role::Subscribe { room, target } => {
+                self.rooms.subscribe(room, key, target);
+                self.relink(room);
+            }
+        }
+    }
+
+    /// Acts on what a session did, and keeps its timer.
+    pub(super) fn settle(&mut self, key: SessionKey) {
+        while let Some(change) = self.sessions.find_mut(key).and_then(|s| s.poll_change()) {
+            match change {
+                Change::Connected { profile, setup } => {
+                    let session = self.session_id(key);
+                    self.events.push_back(Event::Connected {
+                        session,
+                        profile,
+                        setup,
+                    });
+                    self.on_connected(key, profile);
+                }
+                Change::Closed(reason) => self.remove(key, reason),
+            }
+        }
+        self.rearm(key);
+    }
+
+    pub(super) fn rearm(&mut self, key: SessionKey) {
+        if let Some(session) = self.sessions.find(key) {
+            self.wheel.arm(key.index, session.deadline());
+        }
+    }
+
+    /// Takes a session out of every table.
+    pub(super) fn remove(&mut self, key: SessionKey, reason: CloseReason) {
+        let Some(mut session) = self.sessions.remove(key) else {
+            return;
+        };
+        self.wheel.arm(key.index, None);
+        self.stats.sessions_connected -= u32::from(session.is_connected());
+        let paths: Vec<_> = session.paths().collect();
+        for path in paths {
+            self.forget_path(path, key);
+        }
+        let alive: Vec<_> = session.media.alive_tracks().collect();
+        for media in alive {
+            self.emit_track_removed(&session, media);
+        }
+        for media in 0..session.media.plan().media.len() as u8 {
+            for follower in session.media.take_followers(media) {
+                if let Some(other) = self.sessions.find_mut(follower.session)
+                    && let Some(sender) = other.media.sender_mut(follower.media)
+                {
+                    sender.follow(None);
+                }
+            }
+        }
+        let followed: Vec<_> = session
+            .media
+            .senders()
+            .filter_map(|(_, sender)| sender.track)
+            .collect();
+        for track in followed {
+            self.unfollow(track, key);
+        }
+        self.events.push_back(Event::Closed {
+            session: session.id,
+            reason,
+        });
+        match session.role {
+            Role::Echo => {}
+            Role::Publish { room, participant } => {
+                self.rooms.leave(room, key);
+                self.on_left(room, participant);
+                self.relink(room);
+            }
+            Role::Subscribe { room, .. } => self.rooms.leave(room, key),
+        }
+    }
+
+    /// Forgets a path, unless another session has taken it over.
+    pub(super) fn forget_path(&mut self, path: Path, key: SessionKey) {
+        if self.by_path.get(&path) == Some(&key) {
+            self.by_path.remove(&path);
+        }
+    }
+
+    pub(super) fn on_track_added(&mut self, key: SessionKey, packet: &Incoming<'_>) {
+        let session = self.session_id(key);
+        let Some(publisher) = self.sessions.find(key) else {
+            return;
+        };
+        let Some(plan) = publisher.media.plan().media.get(usize::from(packet.media)) else {
+            return;
+        };
+        let (mid, kind) = (plan.mid, plan.kind);
+        self.events.push_back(Event::TrackAdded {
+            session,
+            mid,
+            kind,
+            codec: packet.codec,
+        });
+    }
+
+    pub(super) fn on_track_removed(&mut self, key: SessionKey, media: u8) {
+        let session = self.session_id(key);
+        let Some(publisher) = self.sessions.find(key) else {
+            return;
+        };
+        if let Some(plan) = publisher.media.plan().media.get(usize::from(media)) {
+            let mid = plan.mid;
+            self.events.push_back(Event::TrackRemoved { session, mid });
+        }
+    }
+
+    /// A packet of a publisher says how loud it is.
+    pub(super) fn on_level(&mut self, key: SessionKey, level: u8) {
+        let Some(session) = self.sessions.find(key) else {
+            return;
+        };
+        let Role::Publish { room, participant } = session.role else {
+            return;
+        };
+        let Some(entry) = self.rooms.find_mut(room) else {
+            return;
+        };
+        if let Some(participant) = entry.speaker.note_level(self.now, participant, level) {
+            self.events
+                .push_back(Event::ActiveSpeaker { room, participant });
+        }
+    }
+
+    fn session_id(&self, key: SessionKey) -> SessionId {
+        SessionId {
+            shard: self.id,
+            key,
+        }
+    }
+
+    fn emit_track_removed(&mut self, session: &crate::session::Session, media: u8) {
+        if let Some(plan) = session.media.plan().media.get(usize::from(media)) {
+            self.events.push_back(Event::TrackRemoved {
+                session: session.id,
+                mid: plan.mid,
+            });
+        }
+    }
+
+    fn on_connected(&mut self, key: SessionKey, profile: ProfileName) {
+        self.stats.sessions_connected += 1;
+        self.stats.profiles[profile as usize] += 1;
+        let Some(session) = self.sessions.find(key) else {
+            return;
+        };
+        match session.role {
+            Role::Echo => {}
+            Role::Publish { room, participant } => {
+                if let Some(replaced) = self.rooms.publish(room, participant, key) {
+                    self.mutate(replaced, |old, cx| old.close(cx, CloseReason::Replaced));
+                    self.settle(replaced);
+                }
+                self.relink(room);
+            }
+            Role::Subscribe { .. } => self.want_keyframes(key),
+        }
+    }
+
+    fn on_left(&mut self, room: RoomId, participant: ParticipantId) {
+        let Some(entry) = self.rooms.find_mut(room) else {
+            return;
+        };
+        if let Some(participant) = entry.speaker.note_left(self.now, participant) {
+            self.events
+                .push_back(Event::ActiveSpeaker { room, participant });
+        }
+    }
+
+    /// Lets every subscriber of a room follow whom it should follow now.
+    fn relink(&mut self, room: RoomId) {
+        let Some(entry) = self.rooms.find(room) else {
+            return;
+        };
+        let wishes: Vec<_> = entry.wishes().collect();
+        for (subscriber, publisher) in wishes {
+            self.follow(subscriber, publisher);
+        }
+    }
+
+    /// Links a subscriber's sections to a publisher's: the first audio to the first audio, and so on.
+    fn follow(&mut self, subscriber: SessionKey, publisher: Option<SessionKey>) {
+        for kind in [MediaKind::Audio, MediaKind::Video] {
+            let tracks = publisher
+                .map(|key| self.sections(key, kind, false))
+                .unwrap_or_default();
+            let senders = self.sections(subscriber, kind, true);
+            for (place, media) in senders.into_iter().enumerate() {
+                let track = publisher
+                    .zip(tracks.get(place))
+                    .map(|(session, media)| TrackKey {
+                        session,
+                        media: *media,
+                    });
+                self.follow_track(subscriber, media, track);
+            }
+        }
+        self.want_keyframes(subscriber);
+    }
+
+    fn follow_track(&mut self, subscriber: SessionKey, media: u8, track: Option<TrackKey>) {
+        let Some(session) = self.sessions.find_mut(subscriber) else {
+            return;
+        };
+        let Some(sender) = session.media.sender_mut(media) else {
+            return;
+        };
+        if sender.track == track {
+            return;
+        }
+        let before = sender.track;
+        sender.follow(track);
+        if let Some(before) = before {
+            self.unfollow(before, subscriber);
+        }
+        let Some(track) = track else { return };
+        if let Some(publisher) = self.sessions.find_mut(track.session)
+            && let Some(followers) = publisher.media.followers_mut(track.media)
+        {
+            followers.push(Follower {
+                session: subscriber,
+                media,
+            });
+        }
+    }
+
+    fn unfollow(&mut self, track: TrackKey, subscriber: SessionKey) {
+        if let Some(publisher) = self.sessions.find_mut(track.session)
+            && let Some(followers) = publisher.media.followers_mut(track.media)
+        {
+            followers.retain(|follower| follower.session != subscriber);
+        }
+    }
+
+    /// Asks for a keyframe of every track that a connected subscriber waits to start.
+    fn want_keyframes(&mut self, subscriber: SessionKey) {
+        let Some(session) = self.sessions.find(subscriber) else {
+            return;
+        };
+        if !session.is_connected() {
+            return;
+        }
+        let plans = &session.media.plan().media;
+        let waiting: Vec<_> = session
+            .media
+            .senders()
+            .filter(|(media, sender)| sender.waits_for_keyframe(&plans[usize::from(*media)]))
+            .filter_map(|(_, sender)| sender.track)
+            .collect();
+        for track in waiting {
+            self.mutate(track.session, |session, cx| {
+                session.request_keyframe(cx, track.media)
+            });
+            self.rearm(track.session);
+        }
+    }
+
+    /// A session's sections of a kind in which it sends to the peer, or the peer to it.
+    fn sections(&self, key: SessionKey, kind: MediaKind, sends: bool) -> Vec<u8> {
+        let Some(session) = self.sessions.find(key) else {
+            return Vec::new();
+        };
+        let sections = session.media.plan().media.iter().zip(0..);
+        sections
+            .filter(|(plan, _)| plan.kind == kind && if sends { plan.send } else { plan.receive })
+            .map(|(_, media)| media)
+            .collect()
+    }
+}
