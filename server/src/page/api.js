@@ -49,7 +49,7 @@ export async function request(path, options = {}) {
   let response;
   try {
     response = await fetch(path, { cache: 'no-store', ...options, headers });
-  } catch (error) {
+  } catch {
     if (options.signal?.aborted) throw options.signal.reason;
     throw new Problem(0, 'No answer', `The server at ${location.host} does not answer. ` +
       'Check that it is running and that this device is on its network.');
@@ -101,6 +101,19 @@ export async function sessionStats(url, signal) {
 export async function rooms(signal) {
   const answer = await readJson('/api/rooms', signal);
   return Array.isArray(answer) ? answer : (answer.rooms ?? []);
+}
+
+/**
+ * Whether somebody publishes under this name. Publishing under it would take their place.
+ */
+export async function isTaken(room, name, signal) {
+  try {
+    const { participants } = await readJson(`/api/rooms/${encodeURIComponent(room)}`, signal);
+    return participants.some((participant) => participant.name === name);
+  } catch {
+    // A room that does not exist has nobody in it; other failures show when joining.
+    return false;
+  }
 }
 
 /** What the server says of itself. */

@@ -65,7 +65,9 @@ mod tests {
     fn the_page_asks_no_other_host_for_anything() {
         for (path, _, bytes) in FILES {
             let text = str::from_utf8(bytes).unwrap();
-            let text = text.replace("http://www.w3.org/2000/svg", "").replace("http://localhost", "");
+            let text = text
+                .replace("http://www.w3.org/2000/svg", "")
+                .replace("http://localhost", "");
             for scheme in ["http://", "https://", "wss://", "url(", "@import"] {
                 assert!(!text.contains(scheme), "{path} mentions {scheme}");
             }
@@ -76,9 +78,14 @@ mod tests {
     fn every_script_imports_only_what_is_served() {
         for (path, _, bytes) in FILES.iter().filter(|file| file.0.ends_with(".js")) {
             for line in str::from_utf8(bytes).unwrap().lines() {
-                let Some((_, name)) = line.split_once(" from './") else { continue };
+                let Some((_, name)) = line.split_once(" from './") else {
+                    continue;
+                };
                 let wanted = format!("/page/{}", name.trim_end_matches("';"));
-                assert!(FILES.iter().any(|file| file.0 == wanted), "{path} imports {wanted}");
+                assert!(
+                    FILES.iter().any(|file| file.0 == wanted),
+                    "{path} imports {wanted}"
+                );
             }
         }
     }

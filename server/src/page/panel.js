@@ -86,13 +86,6 @@ export class Panel {
   constructor(place, template) {
     this.#place = place;
     this.#cards = MEASURES.map((measure) => new Card(measure, place, template));
-    const frame = () => {
-      // A hidden panel has no width and draws nothing.
-      const now_ms = Date.now();
-      for (const card of this.#cards) card.draw(now_ms);
-      requestAnimationFrame(frame);
-    };
-    requestAnimationFrame(frame);
     setInterval(() => this.#tick(), TICK_MS);
     this.#blank();
   }
@@ -142,6 +135,11 @@ export class Panel {
     this.#write('level', levels);
     this.#write('spectrum', this.#meters.map((meter) => meter?.dominant_hz ?? null));
     if (this.#session) this.#card('level').push(now_ms, peaks);
+    // Ten pictures a second move a minute smoothly over any screen, and leave the processor to
+    // the call. A hidden panel has no width and draws nothing.
+    requestAnimationFrame(() => {
+      for (const card of this.#cards) card.draw(now_ms);
+    });
   }
 
   #takeSample() {

@@ -1,6 +1,6 @@
 /** The Room tab: publish camera and microphone, and see and hear everyone else. */
 
-import { roomEvents, rooms } from './api.js';
+import { isTaken, roomEvents, rooms } from './api.js';
 import { Member } from './member.js';
 import { Panel } from './panel.js';
 import { Session } from './session.js';
@@ -75,6 +75,13 @@ export class Room {
       return;
     }
     this.#stream = stream;
+    if (stream && await isTaken(this.#room, this.#name, signal)) {
+      this.leave();
+      this.#status.show('failed', `Somebody called ${this.#name} is in this room already. Choose ` +
+        'another name, or wait half a minute if it is you from before.');
+      return;
+    }
+    if (signal.aborted) return;
     this.#rememberAddress();
     if (stream) this.#publish(stream);
     else this.#status.show('connected', 'You are listening. The others do not see or hear you.');
@@ -101,7 +108,8 @@ export class Room {
     const query = new URLSearchParams({ name: this.#name });
     const session = new Session(`/whip/${encodeURIComponent(this.#room)}?${query}`, (pc) => {
       for (const track of stream.getTracks()) {
-        pc.addTransceiver(track, { direction: 'sendonly', streams: [stream] });
+        const { sender } = pc.addTransceiver(track, { direction: 'sendonly', streams: [stream] });
+        if (track.kind === 'video') keepSize(sender);
       }
     });
     this.session = session;
@@ -367,4 +375,13 @@ export class Room {
   look() {
     this.#listOpenRooms();
   }
+}
+
+/** These pictures are small already: a busy device is to drop frames rather than sharpness. */
+function keepSize(sender) {
+  const parameters = sender.getParameters();
+  parameters.degradationPreference = 'maintain-resolution';
+  sender.setParameters(parameters).catch(() => {
+    // A browser without this choice makes its own.
+  });
 }

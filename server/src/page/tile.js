@@ -3,6 +3,11 @@
 import { bitrate } from './panel.js';
 
 export class Tile {
+  /** Whether a picture shows. */
+  pictured = false;
+  /** When the present picture first showed, on the clock of `performance.now()`. */
+  pictured_at = 0;
+
   #figure;
   #video;
   #words;
@@ -26,7 +31,12 @@ export class Tile {
     this.#figure.querySelector('.tile-initial').textContent = [...name][0]?.toUpperCase() ?? '';
     this.#figure.querySelector('.tile-name').textContent = own ? `${name} (you)` : name;
     // The initial stands in until there is a picture, and again when it is taken away.
-    const look = () => this.#figure.classList.toggle('pictured', this.#video.videoWidth > 0);
+    const look = () => {
+      const pictured = this.#video.videoWidth > 0;
+      if (pictured && !this.pictured) this.pictured_at = performance.now();
+      this.pictured = pictured;
+      this.#figure.classList.toggle('pictured', pictured);
+    };
     for (const event of ['resize', 'loadedmetadata', 'emptied']) {
       this.#video.addEventListener(event, look);
     }
