@@ -203,6 +203,7 @@ export class Room {
     switch (name) {
       case 'snapshot':
         this.#onSnapshot(value.participants ?? []);
+        this.#onSpeaker(value.active_speaker);
         break;
       case 'joined':
         this.#onJoined(who, value.tracks ?? []);
@@ -217,8 +218,7 @@ export class Room {
         this.members.get(who)?.removeTrack(value.track ?? value);
         break;
       case 'active_speaker':
-        this.#tile?.speaks(who === this.#name);
-        for (const member of this.members.values()) member.tile.speaks(member.name === who);
+        this.#onSpeaker(who);
         break;
     }
     this.#show();
@@ -240,6 +240,11 @@ export class Room {
     const place = this.#root.querySelector('.tiles');
     const member = new Member(this.#room, name, tracks, place, () => this.#show());
     this.members.set(name, member);
+  }
+
+  #onSpeaker(name) {
+    this.#tile?.speaks(name === this.#name);
+    for (const member of this.members.values()) member.tile.speaks(member.name === name);
   }
 
   #onLeft(name) {

@@ -22,7 +22,9 @@ const WATCH_MS = 1_000;
 
 /**
  * Events: `state` (read `phase`, `words`), `media` (read `remote`), `sample` (read `sample`).
- * @typedef {'idle'|'calling'|'joining'|'connected'|'interrupted'|'waiting'|'retrying'|'failed'} Phase
+ *
+ * @typedef {'idle' | 'calling' | 'joining' | 'connected' | 'interrupted' | 'waiting' | 'retrying'
+ *   | 'failed'} Phase
  */
 export class Session extends EventTarget {
   /** @type {Phase} */
@@ -117,6 +119,7 @@ export class Session extends EventTarget {
     }
     this.url = url;
     await pc.setRemoteDescription({ type: 'answer', sdp: answer });
+    signal.throwIfAborted();
     this.#enter('joining', 'The server answered. Opening the media path.');
     await connected(pc, answer, signal);
     const tookMs = Math.round(performance.now() - began);
@@ -141,7 +144,7 @@ export class Session extends EventTarget {
         const state = pc.connectionState;
         if (state === 'failed' || state === 'closed') lost('The media path was lost.');
         if (state === 'disconnected') {
-          this.#enter('interrupted', 'No media is getting through. Waiting for the path to recover.');
+          this.#enter('interrupted', 'No media gets through. Waiting for the path to recover.');
           interrupted = setTimeout(() => lost('The media path was lost.'), INTERRUPTED_MAX_MS);
         }
         if (state === 'connected' && this.phase !== 'connected') this.#enter('connected', steady);
@@ -156,6 +159,8 @@ export class Session extends EventTarget {
           wasKnown = true;
         } catch (error) {
           if (error.status === 404 && wasKnown) lost('The server no longer knows this session.');
+          // Neither way reaches the server: waiting longer for the path would be in vain.
+          if (error.status === 0 && pc.connectionState === 'disconnected') resolve(error);
           if (error.status === 401 || error.status === 403) askServer = false;
         }
       };

@@ -18,7 +18,7 @@ use crate::output::{base64_decode, scratch_dir, test_output};
 /// Longer than any single evaluation takes, so that a hanging browser fails the test.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
-/// What peers.md of the team found to work as root and without a network (2026-11).
+/// Found to work as root, in a container and without a network (Chromium 156, 2026-11).
 const FLAGS: &[&str] = &[
     "--headless=new",
     "--remote-debugging-port=0",
@@ -253,9 +253,10 @@ impl Page {
 
     /// Gives the page a size in CSS pixels.
     pub(crate) fn size(&self, width: u32, height: u32) {
+        let mobile = width < 600;
         self.call(
             "Emulation.setDeviceMetricsOverride",
-            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}),
+            json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}),
         );
     }
 

@@ -51,8 +51,9 @@
       add('plotted bitrate received', plotted.bitrate[0],
         (8 * (is.bytesReceived - was.bytesReceived)) / seconds);
       const [sent_was, sent_is] = [one(before, 'outbound-rtp'), one(after, 'outbound-rtp')];
-      add('plotted bitrate sent', plotted.bitrate[1], (8 * (sent_is.bytesSent - sent_was.bytesSent)) /
-        ((sent_is.timestamp - sent_was.timestamp) / 1000));
+      const sent_ms = sent_is.timestamp - sent_was.timestamp;
+      add('plotted bitrate sent', plotted.bitrate[1],
+        (8000 * (sent_is.bytesSent - sent_was.bytesSent)) / sent_ms);
       add('plotted level received', plotted.level[0], Math.sqrt(
         (is.totalAudioEnergy - was.totalAudioEnergy) /
         (is.totalSamplesDuration - was.totalSamplesDuration)));

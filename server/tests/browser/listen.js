@@ -31,5 +31,6 @@
   const hertz = context.sampleRate / periods[Math.floor(periods.length / 2)];
   const rms = Math.sqrt(samples.reduce((sum, x) => sum + x * x, 0) / samples.length);
   await context.close();
-  return { hertz, rms, energy: (energy_after - energy_before) / (duration_after - duration_before) };
+  const energy_a_second = (energy_after - energy_before) / (duration_after - duration_before);
+  return { hertz, rms, energy: energy_a_second };
 })()

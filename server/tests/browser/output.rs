@@ -1,4 +1,4 @@
-//! Files of a test run: what is kept, what is not, and the lock that lets one browser run at a time.
+//! Files of a test run, kept or not, and the lock that lets one browser run at a time.
 
 use std::f64::consts::TAU;
 use std::fs::{self, File};
