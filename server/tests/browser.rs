@@ -1,0 +1,343 @@
+//! The page in a real browser against the real server: what a person sees, hears and reads.
+//!
+//! Needs Debian's Chromium. Pictures and logs are kept in `target/test-output`.
+
+#[path = "browser/chromium.rs"]
+mod chromium;
+#[path = "browser/output.rs"]
+mod output;
+#[path = "browser/server.rs"]
+mod server;
+
+use chromium::{Chromium, Page};
+use output::{TONE_AMPLITUDE, TONE_HZ, take_turn, write_tone};
+use serde_json::{Value, json};
+use server::Server;
+
+const ECHO_CONNECTED: &str = "antiphon.echo.session?.phase === 'connected'";
+
+#[test]
+fn the_echo_brings_the_microphone_back_with_its_pitch_and_its_energy() {
+    let _turn = take_turn();
+    let Some(browser) = Chromium::launch(&write_tone()) else {
+        return;
+    };
+    let server = Server::start("echo", &[]);
+    let page = browser.open(&server.url());
+    start_echo(&page);
+
+    let heard = page.evaluate(include_str!("browser/listen.js"));
+    let hertz = heard["hertz"].as_f64().expect("a frequency");
+    let rms = heard["rms"].as_f64().expect("a level");
+    let off = (hertz / TONE_HZ - 1.0).abs();
+    assert!(off < 0.02, "{TONE_HZ} Hz came back as {hertz} Hz");
+    let expected = TONE_AMPLITUDE / 2f64.sqrt();
+    // One decibel either way: the codec does not keep the amplitude of a sine exactly.
+    assert!(
+        (expected * 0.89..expected * 1.12).contains(&rms),
+        "{expected} came back as {rms}"
+    );
+    let energy = heard["energy"].as_f64().expect("the browser's own energy");
+    assert!(
+        energy > 0.5 * TONE_AMPLITUDE.powi(2),
+        "getStats() saw {energy} a second"
+    );
+
+    page.screenshot("echo-light");
+    page.dark(true);
+    page.screenshot("echo-dark");
+    assert_eq!(page.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn every_plotted_value_agrees_with_the_browser_and_the_server() {
+    let _turn = take_turn();
+    let Some(browser) = Chromium::launch(&write_tone()) else {
+        return;
+    };
+    let server = Server::start("plots", &[]);
+    let page = browser.open(&server.url());
+    start_echo(&page);
+    // The far end's first report, and a second of levels, are there after this.
+    page.wait_until("antiphon.echo.panel.plotted.jitter[1] !== null", 15);
+    page.wait_until("antiphon.echo.panel.plotted.level[0] !== null", 15);
+
+    let rows = page.evaluate(include_str!("browser/compare.js"));
+    let rows = rows.as_array().expect("a list of comparisons");
+    let mut compared = Vec::new();
+    for row in rows {
+        let name = row["name"].as_str().expect("a name");
+        let plotted = row["plotted"]
+            .as_f64()
+            .unwrap_or_else(|| panic!("nothing plotted: {row}"));
+        let wanted = row["wanted"]
+            .as_f64()
+            .unwrap_or_else(|| panic!("no reference: {row}"));
+        let slack = (wanted.abs() * 0.05).max(row["slack"].as_f64().unwrap_or(0.0));
+        assert!(
+            (plotted - wanted).abs() <= slack,
+            "{name}: plotted {plotted}, is {wanted}"
+        );
+        compared.push(name.to_owned());
+    }
+    for name in [
+        "level",
+        "spectrum",
+        "round_trip",
+        "jitter",
+        "loss",
+        "bitrate",
+    ] {
+        for source in ["plotted", "written"] {
+            let prefix = format!("{source} {name}");
+            assert!(
+                compared.iter().any(|row| row.starts_with(&prefix)),
+                "{prefix} not compared"
+            );
+        }
+    }
+    for name in ["packets", "bitrate", "lost", "jitter", "round_trip"] {
+        let wanted = format!("server {name}");
+        assert!(compared.contains(&wanted), "{wanted} not compared");
+    }
+}
+
+#[test]
+fn two_tabs_in_a_room_see_and_hear_each_other_and_a_third_joins_at_once() {
+    let _turn = take_turn();
+    let Some(browser) = Chromium::launch(&write_tone()) else {
+        return;
+    };
+    let server = Server::start("room", &[]);
+    let anna = browser.open(&server.url());
+    join(&anna, "anna", true);
+    anna.wait_until("antiphon.room.session?.phase === 'connected'", 15);
+    anna.screenshot("room-alone");
+    let ben = browser.open(&server.url());
+    join(&ben, "ben", true);
+    for page in [&anna, &ben] {
+        page.wait_until("[...antiphon.room.members.values()][0]?.tile.pictured", 15);
+    }
+
+    // Both watch at the same time: the promises are started first, and awaited afterwards.
+    let watch = include_str!("browser/watch.js");
+    for page in [&anna, &ben] {
+        page.evaluate(&format!("window.watched = {watch}; true"));
+    }
+    for (page, name) in [(&anna, "anna"), (&ben, "ben")] {
+        assert_watched(name, &page.evaluate("window.watched"));
+        assert_eq!(page.complaints(), Vec::<String>::new(), "in {name}'s tab");
+    }
+    anna.screenshot("room-light");
+
+    let cleo = browser.open(&server.url());
+    let waited = late_joiner_waited_ms(&cleo);
+    assert!(
+        waited < 1000.0,
+        "a late joiner got the last picture after {waited} ms"
+    );
+
+    anna.dark(true);
+    anna.size(390, 844);
+    anna.screenshot("room-phone-dark");
+    ben.click("#room [name=go]");
+    anna.wait_until("antiphon.room.members.size === 0", 10);
+    assert_eq!(
+        ben.text("document.querySelector('#room .state-words').textContent"),
+        "You left the room."
+    );
+}
+
+#[test]
+fn the_page_comes_back_by_itself_when_the_server_restarts() {
+    let _turn = take_turn();
+    let Some(browser) = Chromium::launch(&write_tone()) else {
+        return;
+    };
+    let mut server = Server::start("restart", &[]);
+    let speaker = browser.open(&server.url());
+    start_echo(&speaker);
+    let anna = browser.open(&server.url());
+    join(&anna, "anna", true);
+    let ben = browser.open(&server.url());
+    join(&ben, "ben", false);
+    ben.wait_until("antiphon.room.members.get('anna')?.tile.pictured", 15);
+    let before = speaker.text("antiphon.echo.session.url");
+
+    server.restart(|| {
+        speaker.wait_until("antiphon.echo.session.phase === 'retrying'", 30);
+        let words = speaker.text("document.querySelector('#echo .state-words').textContent");
+        assert!(words.contains("Trying again in"), "the page says {words:?}");
+        speaker.screenshot("echo-retrying");
+    });
+
+    speaker.wait_until(ECHO_CONNECTED, 30);
+    assert_ne!(speaker.text("antiphon.echo.session.url"), before);
+    speaker.wait_until(
+        "antiphon.echo.session.sample?.reading.received.packets > 50",
+        10,
+    );
+    anna.wait_until("antiphon.room.session.phase === 'connected'", 30);
+    ben.wait_until(
+        "antiphon.room.members.get('anna')?.session.sample?.reading.received.packets > 50",
+        30,
+    );
+}
+
+#[test]
+fn the_page_works_by_keyboard_and_on_a_phone() {
+    let _turn = take_turn();
+    let Some(browser) = Chromium::launch(&write_tone()) else {
+        return;
+    };
+    let server = Server::start("keyboard", &[]);
+    let page = browser.open(&server.url());
+    let shown = "[...document.querySelectorAll('[role=tabpanel]')].filter((p) => !p.hidden)\
+                 .map((p) => p.id).join()";
+
+    page.press("Tab", 9);
+    assert_eq!(page.text("document.activeElement.id"), "echo-tab");
+    for (key, code, panel) in [
+        ("ArrowRight", 39, "room"),
+        ("ArrowRight", 39, "echo"),
+        ("ArrowLeft", 37, "room"),
+        ("Home", 36, "echo"),
+        ("End", 35, "room"),
+    ] {
+        page.press(key, code);
+        assert_eq!(page.text(shown), panel, "after {key}");
+        assert_eq!(
+            page.text("document.activeElement.getAttribute('aria-controls')"),
+            panel
+        );
+    }
+    let ring = page.text("getComputedStyle(document.activeElement).outlineStyle");
+    assert_eq!(ring, "solid", "the focus is to be seen");
+    let unnamed = page.evaluate(include_str!("browser/unnamed.js"));
+    assert_eq!(
+        unnamed,
+        json!([]),
+        "controls without a name for a screen reader"
+    );
+
+    page.screenshot("room-idle");
+    page.size(390, 844);
+    for (tab, name) in [("#room-tab", "room-phone"), ("#echo-tab", "echo-phone")] {
+        page.click(tab);
+        page.screenshot(name);
+        let wider = page.number("document.documentElement.scrollWidth - innerWidth");
+        assert!(wider <= 0.0, "{name} is {wider} px wider than the screen");
+    }
+    assert_eq!(page.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn without_a_microphone_the_page_says_what_to_do_and_sends_a_tone() {
+    let _turn = take_turn();
+    let Some(browser) = Chromium::launch_without_microphone(&write_tone()) else {
+        return;
+    };
+    let server = Server::start("denied", &[]);
+    let page = browser.open(&server.url());
+    start_echo(&page);
+    let notice = page.text("document.querySelector('#echo .notice').textContent");
+    assert!(
+        notice.contains("allow it") && notice.contains("test tone"),
+        "it says {notice:?}"
+    );
+    page.wait_until(
+        "Math.abs(antiphon.echo.panel.plotted.spectrum[0] / 440 - 1) < 0.02",
+        10,
+    );
+    page.screenshot("echo-denied");
+}
+
+#[test]
+fn a_full_server_is_explained_and_tried_again() {
+    let _turn = take_turn();
+    let Some(browser) = Chromium::launch(&write_tone()) else {
+        return;
+    };
+    let server = Server::start("full", &["--max-sessions", "1"]);
+    let first = browser.open(&server.url());
+    start_echo(&first);
+    let second = browser.open(&server.url());
+    second.click("#echo [name=go]");
+    second.wait_until("antiphon.echo.session?.phase === 'retrying'", 10);
+    let words = second.text("document.querySelector('#echo .state-words').textContent");
+    assert!(words.contains("Trying again in"), "the page says {words:?}");
+    second.screenshot("echo-full");
+    first.click("#echo [name=go]");
+    second.wait_until(ECHO_CONNECTED, 20);
+}
+
+#[test]
+fn an_event_stream_is_read_the_same_however_it_is_cut() {
+    let _turn = take_turn();
+    let Some(browser) = Chromium::launch(&write_tone()) else {
+        return;
+    };
+    let server = Server::start("events", &[]);
+    let page = browser.open(&server.url());
+    let differing = page.evaluate(include_str!("browser/cut.js"));
+    assert_eq!(differing, json!([]), "cuts that change what is read");
+}
+
+/// Starts the echo with the microphone as it is: the browser's processing would take a steady tone
+/// for noise.
+fn start_echo(page: &Page) {
+    page.evaluate("document.querySelector('#echo [name=processing]').checked = false");
+    page.click("#echo [name=go]");
+    page.wait_until(ECHO_CONNECTED, 15);
+}
+
+fn join(page: &Page, name: &str, publishes: bool) {
+    page.click("#room-tab");
+    page.evaluate(&format!(
+        "for (const [name, value] of [['room', 'choir'], ['name', '{name}']])
+           document.querySelector(`#room [name=${{name}}]`).value = value;
+         for (const name of ['camera', 'microphone'])
+           document.querySelector(`#room [name=${{name}}]`).checked = {publishes};"
+    ));
+    page.click("#room [name=go]");
+}
+
+/// Judges ten seconds of one side's view of the other.
+fn assert_watched(name: &str, watched: &Value) {
+    let number = |key: &str| {
+        watched[key]
+            .as_f64()
+            .unwrap_or_else(|| panic!("{key}: {watched}"))
+    };
+    assert!(
+        number("width") >= 640.0 && number("height") >= 360.0,
+        "{name} sees {watched}"
+    );
+    assert!(
+        number("frames") >= 50.0,
+        "{name} saw a picture that hardly moves: {watched}"
+    );
+    assert!(
+        number("still_ms_max") < 1000.0,
+        "the picture froze for {name}: {watched}"
+    );
+    assert!(
+        number("frozen_s") < 1.0,
+        "the browser saw a freeze for {name}: {watched}"
+    );
+    assert!(number("energy") > 0.0, "{name} heard nothing: {watched}");
+}
+
+/// From the click on Join to the first decoded frame of everyone, in milliseconds.
+fn late_joiner_waited_ms(page: &Page) -> f64 {
+    page.evaluate("window.clicked = performance.now(); true");
+    join(page, "cleo", false);
+    page.wait_until("antiphon.room.members.size === 2", 10);
+    page.wait_until(
+        "[...antiphon.room.members.values()].every((member) => member.tile.pictured)",
+        10,
+    );
+    page.number(
+        "Math.max(...[...antiphon.room.members.values()].map((m) => m.tile.pictured_at)) - clicked",
+    )
+}
