@@ -251,8 +251,8 @@ fn the_answer_to_a_check_is_smaller_than_the_check() {
         let answer = StunMessage::parse(answer).unwrap();
         assert!(answer.is_successful_binding_response());
         assert_eq!(answer.mapped_address(), Some(remote));
-        let password = credentials("server").password;
-        assert!(answer.verify(password.as_bytes(), checks::sha1_hmac));
+        let server = credentials("server");
+        assert!(answer.verify(server.password.as_bytes(), checks::sha1_hmac));
     }
 }
 
