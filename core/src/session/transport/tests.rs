@@ -251,8 +251,8 @@ fn the_answer_to_a_check_is_smaller_than_the_check() {
         let answer = StunMessage::parse(answer).unwrap();
         assert!(answer.is_successful_binding_response());
         assert_eq!(answer.mapped_address(), Some(remote));
-        let password = credentials("server").password;
-        assert!(answer.verify(password.as_bytes(), checks::sha1_hmac));
+        let server = credentials("server");
+        assert!(answer.verify(server.password.as_bytes(), checks::sha1_hmac));
     }
 }
 
@@ -587,12 +587,8 @@ fn garbage_from_anyone_ends_nothing() {
         match round % 4 {
             0 => bytes[0] = [0, 1, 20, 21, 22, 23][rng.below(6) as usize],
             1 => {
-                bytes = record(
-                    20 + rng.below(5) as u8,
-                    rng.below(3) as u16,
-                    rng.u32(),
-                    &bytes,
-                )
+                let kind = 20 + rng.below(5) as u8;
+                bytes = record(kind, rng.below(3) as u16, rng.u32(), &bytes);
             }
             2 => bytes = genuine[..rng.below(genuine.len() as u32) as usize].to_vec(),
             _ => {}

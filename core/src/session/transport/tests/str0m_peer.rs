@@ -48,8 +48,9 @@ impl Peer {
     }
 
     fn fingerprint(&mut self) -> Fingerprint {
-        let bytes = &self.rtc.direct_api().local_dtls_fingerprint().bytes;
-        Fingerprint(bytes.as_slice().try_into().unwrap())
+        let direct = self.rtc.direct_api();
+        let bytes = direct.local_dtls_fingerprint().bytes.as_slice();
+        Fingerprint(bytes.try_into().unwrap())
     }
 
     fn drain(&mut self, epoch: Epoch) -> Vec<Vec<u8>> {

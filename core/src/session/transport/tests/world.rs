@@ -129,10 +129,8 @@ impl Client {
                 destination: client_address(),
                 message,
             };
-            assert!(
-                self.ice.handle_packet(now, packet),
-                "the server's answer must be accepted"
-            );
+            // The answer to a check that a test made up is not taken; so be it.
+            self.ice.handle_packet(now, packet);
             self.ice.handle_timeout(now);
         } else {
             let result = self
@@ -268,7 +266,7 @@ impl World {
 
     pub(super) fn connected(seed: u64, role: DtlsRole) -> Self {
         let mut world = Self::new(seed, role);
-        assert!(world.run_until(Duration::from_secs(5), World::is_connected));
+        assert!(world.run_until(Duration::from_secs(5), Self::is_connected));
         world.run_for(Duration::from_secs(1));
         world
     }
@@ -323,7 +321,8 @@ impl World {
         self.client.drain(&mut out);
         for bytes in out {
             let nominates = || StunMessage::parse(&bytes).is_ok_and(|stun| stun.use_candidate());
-            if !self.is_lost() && !(self.hides_nominations && bytes[0] < 4 && nominates()) {
+            let is_hidden = self.hides_nominations && bytes[0] < 4 && nominates();
+            if !is_hidden && !self.is_lost() {
                 let flight = Flight::ToServer(path_from(self.external), bytes);
                 self.flying.push_back((self.now + DELAY, flight));
             }
