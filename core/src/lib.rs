@@ -12,4 +12,5 @@ pub mod message;
 pub mod net;
 pub mod plan;
 pub mod rng;
+pub mod sdp;
 pub mod time;

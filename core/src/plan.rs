@@ -21,7 +21,9 @@ pub struct IceCredentials {
 
 impl fmt::Debug for IceCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IceCredentials").field("ufrag", &self.ufrag).finish_non_exhaustive()
+        f.debug_struct("IceCredentials")
+            .field("ufrag", &self.ufrag)
+            .finish_non_exhaustive()
     }
 }
 
@@ -56,6 +58,17 @@ pub enum MediaKind {
     Audio,
     /// Pictures.
     Video,
+}
+
+impl MediaKind {
+    /// As an m-line has it: `audio` or `video`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Audio => "audio",
+            Self::Video => "video",
+        }
+    }
 }
 
 /// A codec the server handles; parameters that make two uses incompatible are part of it.
@@ -120,6 +133,48 @@ impl Codec {
             Self::H264 { .. } => "H264",
             Self::Av1 { .. } => "AV1",
         }
+    }
+
+    /// Whether packets of this codec may go out under a payload type agreed for `other`.
+    ///
+    /// VP9 and AV1 want equal profiles. H.264 wants an equal packetization mode and a profile of
+    /// the same family (RFC 6184 §8.1, table 5): `42xx` (baseline and constrained baseline,
+    /// whatever the constraint bits: every encoder met sends the common subset), `4dxx` with the
+    /// first constraint bit (decodable by baseline), main, constrained high (`640c`) and high.
+    /// Levels are not compared.
+    #[must_use]
+    pub const fn is_compatible_with(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Opus, Self::Opus)
+            | (Self::Pcmu, Self::Pcmu)
+            | (Self::Pcma, Self::Pcma)
+            | (Self::Vp8, Self::Vp8) => true,
+            (Self::Vp9 { profile: a }, Self::Vp9 { profile: b })
+            | (Self::Av1 { profile: a }, Self::Av1 { profile: b }) => a == b,
+            (
+                Self::H264 {
+                    packetization_mode: mode_a,
+                    profile: a,
+                },
+                Self::H264 {
+                    packetization_mode: mode_b,
+                    profile: b,
+                },
+            ) => mode_a == mode_b && h264_family(a) == h264_family(b),
+            _ => false,
+        }
+    }
+}
+
+/// One number for all spellings of an H.264 profile that decode each other.
+const fn h264_family(profile: u16) -> u16 {
+    match (profile >> 8, profile & 0xff) {
+        (0x42, _) => 0x4200,
+        (0x4d, constraints) if constraints & 0x80 != 0 => 0x4200,
+        (0x4d, _) => 0x4d00,
+        (0x64, constraints) if constraints & 0x0c == 0x0c => 0x640c,
+        (0x64, _) => 0x6400,
+        _ => profile,
     }
 }
 
@@ -189,7 +244,10 @@ impl<const N: usize> Token<N> {
         }
         let mut bytes = [0; N];
         bytes[..text.len()].copy_from_slice(text);
-        Some(Self { len: text.len() as u8, bytes })
+        Some(Self {
+            len: text.len() as u8,
+            bytes,
+        })
     }
 
     /// Its bytes.
@@ -242,7 +300,7 @@ pub struct MediaPlan {
     pub extensions: ExtensionIds,
     /// Sources the offer announced.
     pub ssrcs: Vec<AnnouncedSsrc>,
-    /// Simulcast renditions the peer sends, best last as the offer listed them; empty without simulcast.
+    /// Simulcast renditions the peer sends: the one we took of its offer; empty without simulcast.
     pub rids: Vec<Rid>,
 }
 
