@@ -1,9 +1,11 @@
 //! Starting, stopping, and shards that misbehave.
 
 use antiphon_core::message::CloseReason;
+use antiphon_server::app::App;
 use antiphon_server::server::ServerError;
 
 use crate::client::Events;
+use crate::fake::FakeShard;
 use crate::offers;
 use crate::rig::Rig;
 
@@ -19,7 +21,7 @@ async fn a_stop_ends_every_session_with_shutdown_and_returns() {
     rig.stop();
     rig.stopped().await.expect("it ends well");
     events.ended().await;
-    let closed: Vec<_> = shards.iter().flat_map(|shard| shard.closed()).collect();
+    let closed: Vec<_> = shards.iter().flat_map(FakeShard::closed).collect();
     assert_eq!(closed.len(), 6);
     assert!(
         closed
@@ -34,7 +36,7 @@ async fn while_stopping_new_sessions_are_503_and_health_says_so() {
     rig.post("/whip", &offers::sendrecv()).await.location();
     rig.shard().set(|habits| habits.silent = true);
     rig.stop();
-    rig.until("the drain begins", |app| app.is_draining()).await;
+    rig.until("the drain begins", App::is_draining).await;
     let reply = rig.post("/whip", &offers::sendrecv()).await;
     assert!(reply.problem(503).contains("stopping"));
     assert!(reply.has("retry-after"));
