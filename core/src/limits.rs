@@ -83,6 +83,11 @@ pub const NACK_TRIES_MAX: u8 = 10;
 /// Keyframe requests upstream per source are at least this far apart.
 pub const KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
 
+// --- Stopping a driver ---
+
+/// Turns a stopped driver still makes, so that a full command lane is worked off.
+pub const LAST_TURNS_MAX: usize = COMMANDS_MAX / COMMANDS_PER_TURN_MAX + 1;
+
 const _: () = assert!(EVENTS_MAX >= COMMANDS_MAX * 16, "answers must never outrun the event lane");
 const _: () = assert!(SDP_LINE_BYTES_MAX < SDP_BYTES_MAX);
 const _: () = assert!(SETUP_TIMEOUT.as_secs() < 30 && CONSENT_TIMEOUT.as_secs() < 30);

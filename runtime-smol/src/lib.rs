@@ -1,1 +1,141 @@
-//! wip
+//! Drives shards on smol: for each, a thread of its own that blocks on one future.
+//!
+//! A driver supplies a [`Port`], a way to wait and a thread, and nothing else. All threads share
+//! async-io's one reactor; whichever waits polls it for all of them.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use antiphon_core::drive::{Mailbox, Port, RecvBatch, ShardHandle, TransmitBatch, Turn, Turner};
+use antiphon_core::ids::ShardId;
+use antiphon_core::limits::COMMANDS_MAX;
+use antiphon_core::message::{Command, Event, Relay};
+use antiphon_core::time::Timestamp;
+use antiphon_udp::{Clock, Socket};
+use smol::channel::{self, Receiver};
+use smol::future::{self, FutureExt};
+use smol::{Async, Timer};
+
+/// Starts a thread named `shard-N` that makes a turner and drives it over `socket` until stopped.
+///
+/// `emit` is called on that thread and must not block. A panic in the turner ends the thread and comes
+/// out of [`ShardHandle::join`]: a session's own panics never get this far, so the process should exit.
+///
+/// # Errors
+/// When the readiness registration or the thread cannot be had: out of descriptors or threads.
+pub fn spawn<T: Turner + 'static>(
+    id: ShardId,
+    make: impl FnOnce(&Clock) -> T + Send + 'static,
+    socket: Socket,
+    clock: Clock,
+    emit: impl FnMut(Event) + Send + 'static,
+) -> io::Result<ShardHandle> {
+    let readiness = Async::new(socket.duplicate()?)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (waker, woken) = channel::bounded(1);
+    let wake = move || {
+        // Full: another wake is pending, and one is enough.
+        waker.try_send(()).ok();
+    };
+    let commands = Mailbox::new(COMMANDS_MAX, wake.clone());
+    let mut port = SmolPort {
+        socket,
+        readiness,
+        clock,
+        commands: commands.clone(),
+        emit,
+    };
+    let stopped = Arc::clone(&stop);
+    let thread = thread::Builder::new()
+        .name(format!("shard-{}", id.0))
+        .spawn(move || {
+            let turner = make(&clock);
+            smol::block_on(drive(turner, &mut port, &stopped, &woken));
+        })?;
+    Ok(ShardHandle::new(id, commands, stop, wake, thread))
+}
+
+async fn drive<E: FnMut(Event)>(
+    mut turner: impl Turner,
+    port: &mut SmolPort<E>,
+    stopped: &AtomicBool,
+    woken: &Receiver<()>,
+) {
+    while !stopped.load(Ordering::Acquire) {
+        let now = port.now();
+        match turner.turn(now, port) {
+            Turn::Wait { deadline, writable } if deadline.is_none_or(|deadline| deadline > now) => {
+                port.wait(deadline, writable, woken).await;
+            }
+            // Lets the reactor look at its sockets between turns.
+            Turn::Again | Turn::Wait { .. } => future::yield_now().await,
+        }
+    }
+    turner.finish(port);
+}
+
+struct SmolPort<E> {
+    socket: Socket,
+    /// The same socket, known to the reactor.
+    readiness: Async<UdpSocket>,
+    clock: Clock,
+    commands: Mailbox<Command>,
+    emit: E,
+}
+
+impl<E> SmolPort<E> {
+    /// Any of these may also end without cause, which costs a turn that finds nothing to do.
+    async fn wait(&self, deadline: Option<Timestamp>, writable: bool, woken: &Receiver<()>) {
+        let readable = async { drop(self.readiness.readable().await) };
+        let writable = async {
+            if writable {
+                drop(self.readiness.writable().await);
+            } else {
+                future::pending::<()>().await;
+            }
+        };
+        let command = async {
+            woken.recv().await.ok();
+        };
+        let at = |deadline| Timer::at(self.clock.epoch().instant(deadline));
+        let timer = async {
+            deadline.map_or_else(Timer::never, at).await;
+        };
+        readable.or(writable).or(command).or(timer).await;
+    }
+}
+
+impl<E: FnMut(Event)> Port for SmolPort<E> {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn recv(&mut self, batch: &mut RecvBatch) {
+        // "Nothing there" leaves the batch empty, and the socket counts every other error.
+        self.socket.recv(&self.clock, batch).ok();
+    }
+
+    fn next_command(&mut self) -> Option<Command> {
+        self.commands.pop()
+    }
+
+    fn next_relay(&mut self) -> Option<(ShardId, Relay)> {
+        None
+    }
+
+    fn send(&mut self, batch: &mut TransmitBatch) {
+        // What is left stays in the batch, which is all the caller needs to know.
+        self.socket.send(batch);
+    }
+
+    /// No shard has a peer yet, so there is nothing to hand on.
+    fn relay(&mut self, _to: ShardId, _relay: Relay) {}
+
+    fn emit(&mut self, event: Event) {
+        (self.emit)(event);
+    }
+}

@@ -1,1 +1,182 @@
-//! wip
+//! Drives shards on tokio: for each, a thread of its own with a current-thread runtime.
+//!
+//! A driver supplies a [`Port`], a way to wait and a thread, and nothing else. This one puts latency
+//! first: it takes whatever is there at once and never waits for more to come. tokio's timers have a
+//! grain of 1 ms, so a deadline is kept up to about 2 ms late, and never early.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use antiphon_core::drive::{Mailbox, Port, RecvBatch, ShardHandle, TransmitBatch, Turn, Turner};
+use antiphon_core::ids::ShardId;
+use antiphon_core::limits::COMMANDS_MAX;
+use antiphon_core::message::{Command, Event, Relay};
+use antiphon_core::time::Timestamp;
+use antiphon_udp::{Clock, Socket};
+use tokio::io::Interest;
+use tokio::runtime::Builder;
+use tokio::sync::Notify;
+use tokio::time::Sleep;
+
+/// Starts a thread named `shard-N` that makes a turner and drives it over `socket` until stopped.
+///
+/// `emit` is called on that thread and must not block. A panic in the turner ends the thread and comes
+/// out of [`ShardHandle::join`]: a session's own panics never get this far, so the process should exit.
+///
+/// # Errors
+/// When the runtime, the readiness registration or the thread cannot be had: out of descriptors or
+/// threads.
+pub fn spawn<T: Turner + 'static>(
+    id: ShardId,
+    make: impl FnOnce(&Clock) -> T + Send + 'static,
+    socket: Socket,
+    clock: Clock,
+    emit: impl FnMut(Event) + Send + 'static,
+) -> io::Result<ShardHandle> {
+    let runtime = Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()?;
+    let readiness = {
+        let _context = runtime.enter();
+        tokio::net::UdpSocket::from_std(socket.duplicate()?)?
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let woken = Arc::new(Notify::new());
+    let wake = {
+        let woken = Arc::clone(&woken);
+        move || woken.notify_one()
+    };
+    let commands = Mailbox::new(COMMANDS_MAX, wake.clone());
+    let port = TokioPort {
+        socket,
+        readiness,
+        clock,
+        commands: commands.clone(),
+        emit,
+    };
+    let stopped = Arc::clone(&stop);
+    let thread = thread::Builder::new()
+        .name(format!("shard-{}", id.0))
+        .spawn(move || {
+            let turner = make(&clock);
+            runtime.block_on(drive(turner, port, &stopped, &woken));
+        })?;
+    Ok(ShardHandle::new(id, commands, stop, wake, thread))
+}
+
+async fn drive<E: FnMut(Event)>(
+    mut turner: impl Turner,
+    mut port: TokioPort<E>,
+    stopped: &AtomicBool,
+    woken: &Notify,
+) {
+    let timer = tokio::time::sleep(Duration::ZERO);
+    let mut timer = pin!(timer);
+    while !stopped.load(Ordering::Acquire) {
+        let now = port.now();
+        match turner.turn(now, &mut port) {
+            Turn::Wait { deadline, writable } if deadline.is_none_or(|deadline| deadline > now) => {
+                port.wait(deadline, writable, woken, timer.as_mut()).await;
+            }
+            // Lets the runtime look at its sockets between turns.
+            Turn::Again | Turn::Wait { .. } => tokio::task::yield_now().await,
+        }
+    }
+    turner.finish(&mut port);
+}
+
+struct TokioPort<E> {
+    socket: Socket,
+    /// The same socket, known to the runtime. Its `try_io` skips the system call while the socket is
+    /// known to be not ready, and clears readiness on `WouldBlock` only.
+    readiness: tokio::net::UdpSocket,
+    clock: Clock,
+    commands: Mailbox<Command>,
+    emit: E,
+}
+
+impl<E> TokioPort<E> {
+    /// Any of these may also end without cause, which costs a turn that finds nothing to do.
+    async fn wait(
+        &self,
+        deadline: Option<Timestamp>,
+        writable: bool,
+        woken: &Notify,
+        mut timer: Pin<&mut Sleep>,
+    ) {
+        if let Some(deadline) = deadline {
+            let deadline = self.clock.epoch().instant(deadline).into();
+            if timer.deadline() != deadline || timer.is_elapsed() {
+                timer.as_mut().reset(deadline);
+            }
+        }
+        tokio::select! {
+            // Whichever it was, the turn that follows looks at everything.
+            biased;
+            _ = self.readiness.readable() => {}
+            _ = self.readiness.writable(), if writable => {}
+            () = woken.notified() => {}
+            () = timer, if deadline.is_some() => {}
+        }
+    }
+}
+
+impl<E: FnMut(Event)> Port for TokioPort<E> {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn recv(&mut self, batch: &mut RecvBatch) {
+        let Self {
+            socket,
+            readiness,
+            clock,
+            ..
+        } = self;
+        // "Nothing there" leaves the batch empty, and the socket counts every other error.
+        readiness
+            .try_io(Interest::READABLE, || socket.recv(clock, batch))
+            .ok();
+    }
+
+    fn next_command(&mut self) -> Option<Command> {
+        self.commands.pop()
+    }
+
+    fn next_relay(&mut self) -> Option<(ShardId, Relay)> {
+        None
+    }
+
+    fn send(&mut self, batch: &mut TransmitBatch) {
+        let Self {
+            socket, readiness, ..
+        } = self;
+        if batch.is_empty() {
+            return;
+        }
+        // What is left stays in the batch, which is all the caller needs to know.
+        readiness
+            .try_io(Interest::WRITABLE, || {
+                let blocked = socket.send(batch).blocked;
+                if blocked {
+                    Err(io::ErrorKind::WouldBlock.into())
+                } else {
+                    Ok(())
+                }
+            })
+            .ok();
+    }
+
+    /// No shard has a peer yet, so there is nothing to hand on.
+    fn relay(&mut self, _to: ShardId, _relay: Relay) {}
+
+    fn emit(&mut self, event: Event) {
+        (self.emit)(event);
+    }
+}

@@ -131,6 +131,7 @@ struct Entry {
 pub struct TransmitBatch {
     arena: Vec<u8>,
     entries: VecDeque<Entry>,
+    consumed: Vec<Timestamp>,
     dropped: u64,
 }
 
@@ -202,16 +203,27 @@ impl TransmitBatch {
         })
     }
 
-    /// Forgets the oldest `count` transmits, handing the receive time of each media one to `note`.
-    pub fn consume(&mut self, count: usize, mut note: impl FnMut(Timestamp)) {
+    /// Forgets the oldest `count` transmits: they were sent, or refused for good.
+    ///
+    /// Their receive times are kept for [`drain_consumed`](Self::drain_consumed).
+    pub fn consume(&mut self, count: usize) {
         for entry in self.entries.drain(..count.min(self.entries.len())) {
-            if let Some(received) = entry.meta.received {
-                note(received);
+            // A caller that never drains must not grow it for ever.
+            if let Some(received) = entry.meta.received
+                && self.consumed.len() < TRANSMITS_MAX
+            {
+                self.consumed.push(received);
             }
         }
         if self.entries.is_empty() {
             self.arena.clear();
         }
+    }
+
+    /// Takes the receive times of consumed media, at most [`TRANSMITS_MAX`] since the last call. The
+    /// pump calls it right after a send, with the clock read again, for the forwarding delay.
+    pub fn drain_consumed(&mut self) -> impl Iterator<Item = Timestamp> {
+        self.consumed.drain(..)
     }
 
     fn bytes(&self, entry: &Entry) -> &[u8] {
@@ -304,11 +316,28 @@ mod tests {
         let mut batch = TransmitBatch::default();
         batch.push(meta(Lane::Media), &[1; 100]);
         batch.push(meta(Lane::Media), &[2; 100]);
-        batch.consume(1, |_| ());
+        batch.consume(1);
         assert_eq!(batch.first().unwrap().contents, [2; 100]);
-        batch.consume(5, |_| ());
+        batch.consume(5);
         assert!(batch.is_empty());
         assert_eq!(batch.arena.len(), 0);
+    }
+
+    #[test]
+    fn receive_times_of_consumed_media_are_drained_once() {
+        let mut batch = TransmitBatch::default();
+        let media = |millis| TransmitMeta {
+            received: Some(Timestamp::from_millis(millis)),
+            ..meta(Lane::Media)
+        };
+        batch.push(media(1), b"one");
+        batch.push(meta(Lane::Control), b"control");
+        batch.push(media(2), b"two");
+        batch.consume(2);
+        assert_eq!(batch.drain_consumed().collect::<Vec<_>>(), [Timestamp::from_millis(1)]);
+        batch.consume(1);
+        assert_eq!(batch.drain_consumed().collect::<Vec<_>>(), [Timestamp::from_millis(2)]);
+        assert_eq!(batch.drain_consumed().count(), 0);
     }
 
     #[test]

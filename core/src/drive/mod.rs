@@ -3,12 +3,15 @@
 //! A driver owns sockets, a clock and a way to wait. It never looks inside a datagram.
 
 mod batch;
+mod handle;
 mod mailbox;
 
 pub use batch::{Lane, RecvBatch, RecvMeta, TransmitBatch, TransmitMeta};
+pub use handle::ShardHandle;
 pub use mailbox::{Full, Mailbox};
 
 use crate::ids::ShardId;
+use crate::limits::LAST_TURNS_MAX;
 use crate::message::{Command, Event, Relay};
 use crate::time::Timestamp;
 
@@ -46,4 +49,24 @@ pub enum Turn {
         /// Transmits remain: wake on writability too.
         writable: bool,
     },
+}
+
+/// What a driver drives: the pump of a shard in production, a stand-in in conformance tests.
+pub trait Turner {
+    /// Does a bounded amount of work at time `now` and says how to wait for more.
+    ///
+    /// [`Turn::Wait`] promises that in this turn `next_command` and `next_relay` gave `None` last,
+    /// and that `recv` left the batch empty last: a driver wakes for what arrives after that, and
+    /// need not wake for what was left lying.
+    fn turn<P: Port>(&mut self, now: Timestamp, port: &mut P) -> Turn;
+
+    /// The last turns of a driver that was told to stop: what was commanded before is still done, and
+    /// what can be sent at once is sent. Bounded by [`LAST_TURNS_MAX`], whatever arrives meanwhile.
+    fn finish<P: Port>(&mut self, port: &mut P) {
+        for _ in 0..LAST_TURNS_MAX {
+            if let Turn::Wait { .. } = self.turn(port.now(), port) {
+                return;
+            }
+        }
+    }
 }
