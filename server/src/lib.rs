@@ -65,7 +65,7 @@ pub fn run(config: Config) -> Result<(), ServerError> {
         .enable_all()
         .build()
         .map_err(ServerError::Runtime)?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let format = config.log_format;
         let shards = shards::start(&config)?;
         let server = Server::bind(config, shards).await?;
@@ -73,7 +73,10 @@ pub fn run(config: Config) -> Result<(), ServerError> {
         server
             .run(stop_signal().map_err(ServerError::Runtime)?)
             .await
-    })
+    });
+    // A media thread that hangs must not keep the process.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Completes at the first SIGTERM or SIGINT; a second one ends the process at once.

@@ -53,6 +53,8 @@ pub const EVENT_BACKLOG_MAX: usize = 256;
 pub const EVENT_STREAM_KEEPALIVE: Duration = Duration::from_secs(15);
 /// While a shard's lane is full, the drain tries again this often.
 pub const DRAIN_RETRY: Duration = Duration::from_millis(5);
+/// Media threads that were told to stop have ended within this, else the process ends without them.
+pub const SHARDS_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 // --- Tokens ---
 

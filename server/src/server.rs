@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use antiphon_udp::RECV_BUFFER_BYTES_WANTED;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -15,12 +16,10 @@ use crate::auth::{Access, TokenFileError};
 use crate::candidates::host_addresses;
 use crate::config::{Config, TlsChoice};
 use crate::control::{Control, Link};
+use crate::limits::SHARDS_STOP_TIMEOUT;
 use crate::shards::{Shards, ShardsError};
 use crate::tls::{self, TlsError};
 use crate::{events, http};
-
-/// Bytes we ask the kernel for, for each media socket.
-pub const RECEIVE_BUFFER_WANTED: usize = 4 << 20;
 
 /// Why the server did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -166,8 +165,11 @@ impl Server {
         }
         // Joins the media threads, so that BYE and close_notify leave before the process does.
         let joined = tokio::task::spawn_blocking(move || stops.into_iter().for_each(|stop| stop()));
-        if joined.await.is_err() {
-            error!("a media thread had panicked");
+        if tokio::time::timeout(SHARDS_STOP_TIMEOUT, joined)
+            .await
+            .is_err()
+        {
+            error!("the media threads did not stop");
         }
         app.stopping.send_replace(true);
         if http.await.is_err() {
@@ -202,7 +204,7 @@ fn banner(
     ));
     for link in &shards.links {
         let got = link.receive_buffer_bytes;
-        let advice = if got < RECEIVE_BUFFER_WANTED {
+        let advice = if got < RECV_BUFFER_BYTES_WANTED {
             "; raise net.core.rmem_max to lose fewer packets in bursts"
         } else {
             ""
@@ -212,7 +214,7 @@ fn banner(
             .map(|ip| SocketAddr::new(*ip, link.port).to_string())
             .collect();
         lines.push(format!("  media UDP       {}", candidates.join(", ")));
-        let (got, wanted) = (got >> 10, RECEIVE_BUFFER_WANTED >> 10);
+        let (got, wanted) = (got >> 10, RECV_BUFFER_BYTES_WANTED >> 10);
         lines.push(format!(
             "  receive buffer  {got} KiB of {wanted} KiB wanted{advice}"
         ));

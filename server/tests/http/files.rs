@@ -1,5 +1,6 @@
 //! The program from outside: flags, variables, files, and what it says when they are wrong.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -126,6 +127,28 @@ fn beyond_loopback_either_tokens_or_insecure_is_needed() {
     assert!(Config::from_toml(&format!("{open}\ninsecure = false")).is_err());
     assert!(Config::from_toml(&format!("{open}\ntoken_file = \"t.toml\"")).is_ok());
     assert!(Config::from_toml("http = \"[::1]:8080\"").is_ok());
+}
+
+#[test]
+fn flags_give_every_kind_of_value() {
+    let load = |arguments: &str| {
+        let words = ["antiphon"].into_iter().chain(arguments.split(' '));
+        Config::load(words.map(OsString::from)).expect(arguments)
+    };
+    let config = load("serve --announce 192.0.2.1 2001:db8::1 --insecure --http 0.0.0.0:81");
+    assert_eq!(config.announce.len(), 2);
+    assert_eq!(config.http.port(), 81);
+    let config = load("--announce 192.0.2.1,192.0.2.2 --announce 192.0.2.3 --tls-self-signed");
+    assert_eq!(
+        (config.announce.len(), config.tls),
+        (3, TlsChoice::SelfSigned)
+    );
+    let config = load("--insecure=false --runtime smol --drain-seconds 3 --log-format json serve");
+    assert_eq!(
+        (config.runtime, config.log_format),
+        (RuntimeChoice::Smol, LogFormat::Json)
+    );
+    assert_eq!(config.drain.as_secs(), 3);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod hostile;
 mod lifecycle;
 mod resource;
 mod rooms;
+mod tls;
 mod tokens;
 mod whep;
 mod whip;
