@@ -45,6 +45,19 @@ pub struct ShardConfig {
     pub sessions_max: u32,
 }
 
+impl ShardConfig {
+    /// Whether a shard can be made of it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the field that is out of range.
+    pub const fn check(&self) -> Result<(), ConfigError> {
+        match self.sessions_max {
+            1..=ufrag::SLOTS_MAX => Ok(()),
+            other => Err(ConfigError::SessionsMax(other)),
+        }
+    }
+}
+
 /// A shard could not be made. Blames the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -105,9 +118,7 @@ impl Shard {
         epoch: Epoch,
         seed: Seed,
     ) -> Result<Self, ConfigError> {
-        if !(1..=ufrag::SLOTS_MAX).contains(&config.sessions_max) {
-            return Err(ConfigError::SessionsMax(config.sessions_max));
-        }
+        config.check()?;
         let mut hash = seed.derive("paths", u64::from(id.0)).rng();
         let hasher = RandomState::with_seeds(hash.u64(), hash.u64(), hash.u64(), hash.u64());
         Ok(Self {

@@ -1,0 +1,545 @@
+//! What the operator chose: flags over `ANTIPHON_*` variables over the configuration file.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Deserializer};
+
+use crate::limits::{ANNOUNCED_ADDRESSES_MAX, BODY_TIMEOUT, HEAD_TIMEOUT};
+
+const HTTP_DEFAULT: &str = "127.0.0.1:8080";
+const MEDIA_PORT_DEFAULT: u16 = 40_000;
+const SHARDS_DEFAULT: u16 = 1;
+const SHARDS_MAX: u16 = 256;
+const SESSIONS_DEFAULT: u32 = 10_000;
+const SESSIONS_MAX: u32 = 1_000_000;
+const DRAIN_SECS_DEFAULT: u64 = 10;
+const DRAIN_SECS_MAX: u64 = 3_600;
+const RATE_LIMIT_DEFAULT: u32 = 200;
+const RATE_LIMIT_MAX: u32 = 1_000_000;
+/// Set for the tests of a development tree, in whose shell the server may run.
+const VECTORS_VARIABLE: &str = "ANTIPHON_VECTORS";
+
+/// Everything the server needs to know before it starts, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where HTTP listens.
+    pub http: SocketAddr,
+    /// Address the media sockets are bound to. `::` takes IPv4 as well.
+    pub media_ip: IpAddr,
+    /// UDP port of the first shard; shard `n` takes the `n`th after it. 0 lets the kernel choose.
+    pub media_port: u16,
+    /// Addresses to announce as candidates; empty: every usable address of the machine.
+    pub announce: Vec<IpAddr>,
+    /// Which runtime drives the shards.
+    pub runtime: RuntimeChoice,
+    /// Count of shards.
+    pub shards: u16,
+    /// Sessions of all shards together.
+    pub max_sessions: u32,
+    /// Who may do what; `None`: anybody anything.
+    pub token_file: Option<PathBuf>,
+    /// Whether HTTP is HTTPS.
+    pub tls: TlsChoice,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// How long a stop may take.
+    pub drain: Duration,
+    /// Web origins that may use the API from a browser; `*` for any.
+    pub cors_origins: Vec<String>,
+    /// POST, PATCH and DELETE requests a second for each client address; 0: no limit.
+    pub rate_limit: u32,
+    /// How long slow senders are waited for.
+    pub patience: Patience,
+}
+
+/// How long the server waits for a client that sends slowly. Not an option: tests shorten it.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a request's head.
+    pub head: Duration,
+    /// For a request's body.
+    pub body: Duration,
+}
+
+/// Where HTTPS takes its certificate from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsChoice {
+    /// Plain HTTP.
+    Off,
+    /// PEM files.
+    Files {
+        /// The certificate and those that signed it.
+        certificate: PathBuf,
+        /// Its key.
+        key: PathBuf,
+    },
+    /// Made at start, signed by itself: for a lab.
+    SelfSigned,
+}
+
+/// Which runtime drives the shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuntimeChoice {
+    /// tokio.
+    Tokio,
+    /// glommio, on `io_uring`.
+    Glommio,
+    /// smol.
+    Smol,
+    /// The best this build and this machine have.
+    #[default]
+    Auto,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// Why the configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The command line or a variable. Also carries `--help` and `--version`.
+    #[error("{0}")]
+    Usage(#[from] clap::Error),
+    /// The configuration file cannot be read.
+    #[error("cannot read the configuration file {path}: {error}")]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The configuration file says something wrong; the text names line, key and value.
+    #[error("the configuration file {path} is wrong: {error}")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why.
+        error: Box<toml::de::Error>,
+    },
+    /// A variable that is no option.
+    #[error(
+        "the environment sets {0}, which is no option; see `antiphon --help` for those that are"
+    )]
+    UnknownVariable(String),
+    /// A value out of range, or one that contradicts another.
+    #[error("{key} = {value} is not possible: {allowed}")]
+    Value {
+        /// Name as in the configuration file.
+        key: &'static str,
+        /// What was asked for.
+        value: String,
+        /// What is possible.
+        allowed: String,
+    },
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "antiphon",
+    version,
+    about = "Antiphon, a real-time media server"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Verb>,
+    /// Configuration file (TOML). Flags and variables go before it.
+    #[arg(long, global = true, env = "ANTIPHON_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Runs the server (the default).
+    Serve,
+}
+
+/// The options, each as a flag, a variable and a key of the file.
+#[derive(Debug, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Options {
+    /// Address and port of HTTP [default: 127.0.0.1:8080]
+    #[arg(long, global = true, env = "ANTIPHON_HTTP", value_name = "ADDR", value_parser = parse_http)]
+    #[serde(deserialize_with = "http_text")]
+    http: Option<SocketAddr>,
+    /// Address media sockets are bound to; `::` takes IPv4 too [default: ::]
+    #[arg(long, global = true, env = "ANTIPHON_MEDIA_IP", value_name = "IP", value_parser = parse_ip)]
+    #[serde(deserialize_with = "ip_text")]
+    media_ip: Option<IpAddr>,
+    /// First UDP port of media; each shard takes one [default: 40000]
+    #[arg(long, global = true, env = "ANTIPHON_MEDIA_PORT", value_name = "PORT")]
+    media_port: Option<u16>,
+    /// Address to announce to clients, again for each [default: all of this machine]
+    #[arg(long, global = true, env = "ANTIPHON_ANNOUNCE", value_name = "IP", num_args = 1.., value_delimiter = ',', value_parser = parse_ip)]
+    #[serde(deserialize_with = "ips_text")]
+    announce: Option<Vec<IpAddr>>,
+    /// Runtime that drives the shards [default: auto]
+    #[arg(long, global = true, env = "ANTIPHON_RUNTIME", value_name = "NAME")]
+    runtime: Option<RuntimeChoice>,
+    /// Shards: media threads, each with its own UDP port [default: 1]
+    #[arg(long, global = true, env = "ANTIPHON_SHARDS", value_name = "N")]
+    shards: Option<u16>,
+    /// Sessions at one time [default: 10000]
+    #[arg(long, global = true, env = "ANTIPHON_MAX_SESSIONS", value_name = "N")]
+    max_sessions: Option<u32>,
+    /// File of bearer tokens (TOML); without it everybody may do everything
+    #[arg(long, global = true, env = "ANTIPHON_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Certificate chain for HTTPS (PEM); needs --tls-key
+    #[arg(long, global = true, env = "ANTIPHON_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Key of the certificate (PEM)
+    #[arg(long, global = true, env = "ANTIPHON_TLS_KEY", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// HTTPS with a certificate made at start: for a lab
+    #[arg(long, global = true, env = "ANTIPHON_TLS_SELF_SIGNED", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    tls_self_signed: Option<bool>,
+    /// Allow HTTP beyond loopback without tokens
+    #[arg(long, global = true, env = "ANTIPHON_INSECURE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    insecure: Option<bool>,
+    /// Log lines for people or for machines [default: text]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_LOG_FORMAT",
+        value_name = "FORMAT"
+    )]
+    log_format: Option<LogFormat>,
+    /// Seconds a stop may take while sessions end [default: 10]
+    #[arg(long, global = true, env = "ANTIPHON_DRAIN_SECONDS", value_name = "N")]
+    drain_seconds: Option<u64>,
+    /// Web origin that may use the API from a browser, again for each [default: *]
+    #[arg(long, global = true, env = "ANTIPHON_CORS_ORIGIN", value_name = "ORIGIN", num_args = 1.., value_delimiter = ',')]
+    cors_origin: Option<Vec<String>>,
+    /// POST, PATCH and DELETE requests a second for each client address; 0 for no limit [default: 200]
+    #[arg(long, global = true, env = "ANTIPHON_RATE_LIMIT", value_name = "N")]
+    rate_limit: Option<u32>,
+}
+
+impl Config {
+    /// Reads flags (`arguments` begin with the program's name), variables and the file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which names key, value and what is allowed.
+    pub fn load(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
+        let cli = Cli::try_parse_from(arguments)?;
+        check_variables(std::env::vars_os().map(|(name, _)| name))?;
+        let (Some(Verb::Serve) | None) = cli.command;
+        let file = match &cli.config {
+            Some(path) => read_file(path)?,
+            None => Options::default(),
+        };
+        cli.options.or(file).check()
+    }
+
+    /// The configuration a text of the file's format gives, without flags and variables.
+    ///
+    /// # Errors
+    /// [`ConfigError`], as `load`.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        parse_file(Path::new("(text)"), text)?.check()
+    }
+}
+
+impl Options {
+    /// `self` where it says something, `other` elsewhere.
+    fn or(self, other: Self) -> Self {
+        Self {
+            http: self.http.or(other.http),
+            media_ip: self.media_ip.or(other.media_ip),
+            media_port: self.media_port.or(other.media_port),
+            announce: self.announce.or(other.announce),
+            runtime: self.runtime.or(other.runtime),
+            shards: self.shards.or(other.shards),
+            max_sessions: self.max_sessions.or(other.max_sessions),
+            token_file: self.token_file.or(other.token_file),
+            tls_cert: self.tls_cert.or(other.tls_cert),
+            tls_key: self.tls_key.or(other.tls_key),
+            tls_self_signed: self.tls_self_signed.or(other.tls_self_signed),
+            insecure: self.insecure.or(other.insecure),
+            log_format: self.log_format.or(other.log_format),
+            drain_seconds: self.drain_seconds.or(other.drain_seconds),
+            cors_origin: self.cors_origin.or(other.cors_origin),
+            rate_limit: self.rate_limit.or(other.rate_limit),
+        }
+    }
+
+    fn check(self) -> Result<Config, ConfigError> {
+        let http = self
+            .http
+            .unwrap_or_else(|| HTTP_DEFAULT.parse().expect("a constant address"));
+        let shards = in_range(
+            "shards",
+            self.shards.unwrap_or(SHARDS_DEFAULT),
+            1,
+            SHARDS_MAX,
+        )?;
+        let media_port = self.media_port.unwrap_or(MEDIA_PORT_DEFAULT);
+        if media_port.checked_add(shards - 1).is_none() {
+            let allowed = format!("{shards} shards need as many ports up to 65535");
+            return Err(refused("media_port", media_port, allowed));
+        }
+        let announce = self.announce.unwrap_or_default();
+        check_announce(&announce)?;
+        let cors_origins = self.cors_origin.unwrap_or_else(|| vec!["*".to_owned()]);
+        for origin in &cors_origins {
+            check_origin(origin)?;
+        }
+        if !http.ip().is_loopback() && self.token_file.is_none() && !self.insecure.unwrap_or(false)
+        {
+            let allowed = "beyond loopback (127.0.0.1, [::1]) HTTP needs `token_file`, or `insecure` \
+                           to let everybody do everything";
+            return Err(refused("http", http, allowed));
+        }
+        let sessions = self.max_sessions.unwrap_or(SESSIONS_DEFAULT);
+        let drain = self.drain_seconds.unwrap_or(DRAIN_SECS_DEFAULT);
+        let rate_limit = self.rate_limit.unwrap_or(RATE_LIMIT_DEFAULT);
+        Ok(Config {
+            http,
+            media_ip: self.media_ip.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+            media_port,
+            announce,
+            runtime: self.runtime.unwrap_or_default(),
+            shards,
+            max_sessions: in_range("max_sessions", sessions, 1, SESSIONS_MAX)?,
+            token_file: self.token_file,
+            tls: tls_choice(
+                self.tls_cert,
+                self.tls_key,
+                self.tls_self_signed.unwrap_or(false),
+            )?,
+            log_format: self.log_format.unwrap_or_default(),
+            drain: Duration::from_secs(in_range("drain_seconds", drain, 0, DRAIN_SECS_MAX)?),
+            cors_origins,
+            rate_limit: in_range("rate_limit", rate_limit, 0, RATE_LIMIT_MAX)?,
+            patience: Patience {
+                head: HEAD_TIMEOUT,
+                body: BODY_TIMEOUT,
+            },
+        })
+    }
+}
+
+fn read_file(path: &Path) -> Result<Options, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+        path: path.to_owned(),
+        error,
+    })?;
+    parse_file(path, &text)
+}
+
+fn parse_file(path: &Path, text: &str) -> Result<Options, ConfigError> {
+    toml::from_str(text).map_err(|error| ConfigError::File {
+        path: path.to_owned(),
+        error: Box::new(error),
+    })
+}
+
+/// A misspelt variable must not be silent. Kubernetes sets `ANTIPHON_SERVICE_*` and `ANTIPHON_PORT*`
+/// for a service of this name: those are let pass.
+fn check_variables(names: impl Iterator<Item = OsString>) -> Result<(), ConfigError> {
+    use clap::CommandFactory as _;
+    let command = Cli::command();
+    let known = |name: &str| {
+        command
+            .get_arguments()
+            .any(|arg| arg.get_env() == Some(name.as_ref()))
+    };
+    for name in names {
+        let Some(name) = name.to_str().filter(|name| name.starts_with("ANTIPHON_")) else {
+            continue;
+        };
+        let foreign = name.starts_with("ANTIPHON_SERVICE_")
+            || name.starts_with("ANTIPHON_PORT")
+            || name == VECTORS_VARIABLE;
+        if !foreign && !known(name) {
+            return Err(ConfigError::UnknownVariable(name.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn check_announce(addresses: &[IpAddr]) -> Result<(), ConfigError> {
+    if addresses.len() > ANNOUNCED_ADDRESSES_MAX {
+        let allowed = format!("at most {ANNOUNCED_ADDRESSES_MAX} addresses");
+        return Err(refused(
+            "announce",
+            format!("{} addresses", addresses.len()),
+            allowed,
+        ));
+    }
+    match addresses
+        .iter()
+        .find(|ip| ip.is_unspecified() || ip.is_multicast())
+    {
+        Some(ip) => Err(refused(
+            "announce",
+            ip,
+            "name an address that clients can reach",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// An origin is scheme, host and maybe port, as a browser sends it (RFC 6454 §6.1): no path.
+fn check_origin(origin: &str) -> Result<(), ConfigError> {
+    let host = origin
+        .strip_prefix("https://")
+        .or_else(|| origin.strip_prefix("http://"));
+    let written_well = host.is_some_and(|host| {
+        !host.is_empty()
+            && host
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && byte != b'/')
+    });
+    if origin == "*" || written_well {
+        return Ok(());
+    }
+    Err(refused(
+        "cors_origin",
+        origin,
+        "`*`, or an origin such as https://example.org, without a path",
+    ))
+}
+
+fn tls_choice(
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    self_signed: bool,
+) -> Result<TlsChoice, ConfigError> {
+    match (certificate, key) {
+        (None, None) if self_signed => Ok(TlsChoice::SelfSigned),
+        (None, None) => Ok(TlsChoice::Off),
+        (Some(certificate), Some(_)) if self_signed => {
+            let allowed = "either `tls_self_signed` or `tls_cert` with `tls_key`";
+            Err(refused("tls_cert", certificate.display(), allowed))
+        }
+        (Some(certificate), Some(key)) => Ok(TlsChoice::Files { certificate, key }),
+        (Some(certificate), None) => Err(refused(
+            "tls_cert",
+            certificate.display(),
+            "it needs `tls_key` beside it",
+        )),
+        (None, Some(key)) => Err(refused(
+            "tls_key",
+            key.display(),
+            "it needs `tls_cert` beside it",
+        )),
+    }
+}
+
+fn in_range<T: PartialOrd + ToString>(
+    key: &'static str,
+    value: T,
+    min: T,
+    max: T,
+) -> Result<T, ConfigError> {
+    if value < min || value > max {
+        let allowed = format!(
+            "a whole number from {} to {}",
+            min.to_string(),
+            max.to_string()
+        );
+        return Err(refused(key, value.to_string(), allowed));
+    }
+    Ok(value)
+}
+
+fn refused(key: &'static str, value: impl ToString, allowed: impl Into<String>) -> ConfigError {
+    ConfigError::Value {
+        key,
+        value: value.to_string(),
+        allowed: allowed.into(),
+    }
+}
+
+fn parse_http(text: &str) -> Result<SocketAddr, String> {
+    parsed(
+        text,
+        "an address and a port, such as 127.0.0.1:8080 or [::]:8080",
+    )
+}
+
+fn parse_ip(text: &str) -> Result<IpAddr, String> {
+    parsed(text, "an IP address, such as 192.0.2.1 or 2001:db8::1")
+}
+
+fn parsed<T: FromStr>(text: &str, expected: &str) -> Result<T, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is not {expected}"))
+}
+
+fn http_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(from)?;
+    parse_http(&text)
+        .map(Some)
+        .map_err(serde::de::Error::custom)
+}
+
+fn ip_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<IpAddr>, D::Error> {
+    let text = String::deserialize(from)?;
+    parse_ip(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn ips_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<IpAddr>>, D::Error> {
+    let texts = Vec::<String>::deserialize(from)?;
+    let addresses = texts
+        .iter()
+        .map(|text| parse_ip(text))
+        .collect::<Result<_, _>>();
+    addresses.map(Some).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> impl Iterator<Item = OsString> {
+        names
+            .iter()
+            .map(OsString::from)
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_named_and_those_of_kubernetes_pass() {
+        let error = check_variables(names(&["PATH", "ANTIPHON_HTPP"])).unwrap_err();
+        assert!(error.to_string().contains("ANTIPHON_HTPP"), "{error}");
+        let foreign = [
+            "ANTIPHON_SERVICE_HOST",
+            "ANTIPHON_PORT_8080_TCP",
+            "ANTIPHON_PORT",
+        ];
+        check_variables(names(&foreign)).unwrap();
+        check_variables(names(&["ANTIPHON_HTTP", "ANTIPHON_CONFIG"])).unwrap();
+    }
+
+    /// The file and the environment name each option as the command line does.
+    #[test]
+    fn every_option_has_a_variable_of_its_name() {
+        use clap::CommandFactory as _;
+        for argument in Cli::command().get_arguments() {
+            let name = argument.get_id().as_str().to_uppercase();
+            let variable = argument
+                .get_env()
+                .unwrap_or_else(|| panic!("{name} has no variable"));
+            assert_eq!(variable.to_str(), Some(format!("ANTIPHON_{name}").as_str()));
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The link to the shards: commands out, events in, answers matched to questions.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use antiphon_core::drive::Mailbox;
+use antiphon_core::ids::{RequestId, SessionId, ShardId};
+use antiphon_core::limits::EVENTS_MAX;
+use antiphon_core::message::{CloseReason, Command, Event};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::sessions::Draft;
+
+/// A running shard, as the server holds it.
+pub struct Link {
+    /// The command lane.
+    pub commands: Mailbox<Command>,
+    /// The event lane. Its end means that the shard has stopped.
+    pub events: mpsc::Receiver<Event>,
+    /// The shard's UDP port.
+    pub port: u16,
+    /// What the kernel gave the socket for receiving, in bytes.
+    pub receive_buffer_bytes: usize,
+    /// Stops the shard's thread and waits for it, so that its last datagrams are sent. May block.
+    pub stop: Box<dyn FnOnce() + Send>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The shard's end of an event lane.
+#[derive(Clone, Debug)]
+pub struct EventSink(mpsc::Sender<Event>);
+
+/// A new event lane of [`EVENTS_MAX`] events.
+#[must_use]
+pub fn event_lane() -> (EventSink, mpsc::Receiver<Event>) {
+    let (sender, receiver) = mpsc::channel(EVENTS_MAX);
+    (EventSink(sender), receiver)
+}
+
+impl EventSink {
+    /// Hands an event to the server, without blocking.
+    ///
+    /// # Panics
+    /// When the lane is full: the server has stalled for 65,536 events, and the lane may not lose one.
+    /// The shard ends, which the server takes as the end of the process.
+    pub fn emit(&self, event: Event) {
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.0.try_send(event) {
+            panic!("the server has stopped reading events");
+        }
+    }
+}
+
+/// The command lane was full: the shard is overloaded. The draft comes back.
+#[derive(Debug)]
+pub struct LaneFull(pub Option<Box<Draft>>);
+
+/// A question that a shard has not answered.
+#[derive(Debug)]
+pub struct Question {
+    /// Which shard was asked.
+    pub shard: ShardId,
+    /// Who waits; nobody any more when the client went away.
+    pub reply: oneshot::Sender<Event>,
+    /// What to record when the question is an `Open` and the answer `Opened`.
+    pub draft: Option<Box<Draft>>,
+}
+
+/// The command lanes of all shards, and the questions under way.
+#[derive(Debug)]
+pub struct Control {
+    lanes: Vec<Mailbox<Command>>,
+    questions: Mutex<Questions>,
+}
+
+#[derive(Debug, Default)]
+struct Questions {
+    asked: u64,
+    open: BTreeMap<RequestId, Question>,
+}
+
+impl Control {
+    /// Over these lanes, in the order of shard numbers.
+    #[must_use]
+    pub fn new(lanes: Vec<Mailbox<Command>>) -> Self {
+        Self {
+            lanes,
+            questions: Mutex::default(),
+        }
+    }
+
+    /// Each shard's number.
+    pub fn shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.lanes.len() as u16).map(ShardId)
+    }
+
+    /// Sends the command that `make` builds and gives the receiver of its answer.
+    ///
+    /// # Errors
+    /// [`LaneFull`]; nothing was sent.
+    pub fn ask(
+        &self,
+        shard: ShardId,
+        draft: Option<Box<Draft>>,
+        make: impl FnOnce(RequestId) -> Command,
+    ) -> Result<oneshot::Receiver<Event>, LaneFull> {
+        let (reply, answer) = oneshot::channel();
+        let request = {
+            let mut questions = self.lock();
+            questions.asked += 1;
+            let request = RequestId(questions.asked);
+            questions.open.insert(
+                request,
+                Question {
+                    shard,
+                    reply,
+                    draft,
+                },
+            );
+            request
+        };
+        if self.push(shard, make(request)) {
+            return Ok(answer);
+        }
+        Err(LaneFull(
+            self.answered(request).and_then(|question| question.draft),
+        ))
+    }
+
+    /// Asks a shard to end a session; `false` when the lane is full.
+    #[must_use]
+    pub fn close(&self, session: SessionId, reason: CloseReason) -> bool {
+        self.push(session.shard, Command::Close { session, reason })
+    }
+
+    /// The question that an event answers; it is no longer open.
+    #[must_use]
+    pub fn answered(&self, request: RequestId) -> Option<Question> {
+        self.lock().open.remove(&request)
+    }
+
+    /// Questions under way.
+    #[must_use]
+    pub fn open_questions(&self) -> usize {
+        self.lock().open.len()
+    }
+
+    fn push(&self, shard: ShardId, command: Command) -> bool {
+        let lane = self.lanes.get(usize::from(shard.0));
+        lane.is_some_and(|lane| lane.try_push(command).is_ok())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Questions> {
+        self.questions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,76 @@
+//! Every limit of the control plane, with its unit and its reason.
+
+use std::time::Duration;
+
+use antiphon_core::limits::SDP_BYTES_MAX;
+
+// --- HTTP connections ---
+
+/// Connections served at one time; more wait in the kernel's queue.
+pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
+/// Bytes of a request's head: cookies and tokens fit, a bomb does not.
+pub const HTTP_HEAD_BYTES_MAX: usize = 32 << 10;
+/// Header lines of a request: a browser sends about 20.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// Bytes of a request's body: the largest offer.
+pub const HTTP_BODY_BYTES_MAX: usize = SDP_BYTES_MAX;
+/// Bytes of a too large body that are read and thrown away, so that the sender reads its 413 rather
+/// than a reset.
+pub const HTTP_DISCARD_BYTES_MAX: usize = 4 << 20;
+/// A connection that has not sent a whole request head within this is cut.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that has not sent a whole body within this is answered 408 and cut.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// A TLS handshake takes no longer.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after a failed accept (no file descriptors left), so that the loop does not spin.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Time for answers under way once everything else has ended.
+pub const CONNECTIONS_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+// --- Rate limit ---
+
+/// Addresses whose requests are counted apart; those beyond share one bucket.
+pub const RATE_ADDRESSES_MAX: usize = 16_384;
+/// The burst a client may send at once is this many seconds of its rate.
+pub const RATE_BURST_SECS: u32 = 10;
+
+// --- Sessions and rooms ---
+
+/// Bytes of a room's or a participant's name.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Offers parsed at one time; more wait their turn. Parsing is processor work.
+pub const NEGOTIATIONS_MAX: usize = 4;
+/// A shard answers a command within this, else the caller gets a 503.
+pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
+/// A shard answers a scrape within this, else its figures are left out.
+pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Streams of room events open at one time: a part of [`HTTP_CONNECTIONS_MAX`].
+pub const EVENT_STREAMS_MAX: usize = 1_024;
+/// Room events a slow listener may lag behind before it gets the whole room again.
+pub const EVENT_BACKLOG_MAX: usize = 256;
+/// A comment goes down a silent event stream this often, so that a dead listener is noticed.
+pub const EVENT_STREAM_KEEPALIVE: Duration = Duration::from_secs(15);
+/// While a shard's lane is full, the drain tries again this often.
+pub const DRAIN_RETRY: Duration = Duration::from_millis(5);
+/// Media threads that were told to stop have ended within this, else the process ends without them.
+pub const SHARDS_STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+// --- Tokens ---
+
+/// Characters of a token: 32 random ones cannot be guessed.
+pub const TOKEN_BYTES_MIN: usize = 32;
+/// Tokens in a token file: each request is compared with all of them.
+pub const TOKENS_MAX: usize = 1_024;
+
+// --- Announced addresses ---
+
+/// Addresses announced as candidates: a machine with more (container bridges) must name its own.
+pub const ANNOUNCED_ADDRESSES_MAX: usize = 32;
+
+const _: () = assert!(
+    EVENT_STREAMS_MAX * 2 <= HTTP_CONNECTIONS_MAX,
+    "streams leave room for requests"
+);
+const _: () = assert!(HTTP_DISCARD_BYTES_MAX > HTTP_BODY_BYTES_MAX);
+const _: () = assert!(HTTP_HEAD_BYTES_MAX >= 8192, "hyper's own minimum");

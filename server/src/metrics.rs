@@ -1,0 +1,335 @@
+//! Metrics: counters of the control plane, and the figures of the shards at the time of a scrape.
+//!
+//! Every label value comes from a closed set, so that no peer can grow the series.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use antiphon_core::message::{
+    CloseReason, Command, DropReason, Event, FORWARD_DELAY_BOUNDS_MICROS, ProfileName, ShardStats,
+};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::ACCEPT;
+use axum::http::header::{CONTENT_TYPE, VARY};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use serde_json::json;
+use tracing::warn;
+
+use crate::api::{json_response, wants_json};
+use crate::app::App;
+use crate::auth::Scope;
+use crate::limits::SCRAPE_TIMEOUT;
+use crate::place::Place;
+use crate::problem::Problem;
+use crate::wall::{rfc3339, unix_now};
+
+const PROFILES: [ProfileName; 3] = [
+    ProfileName::AeadAes256Gcm,
+    ProfileName::AeadAes128Gcm,
+    ProfileName::Aes128CmSha1_80,
+];
+/// Seconds from `Open` to a connected session: loopback to a bad mobile network.
+const SETUP_BOUNDS: [f64; 12] = [
+    0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 25.0,
+];
+
+type Labels = [(&'static str, String); 2];
+type Label = [(&'static str, &'static str); 1];
+
+/// Counters of the control plane.
+#[derive(Debug)]
+pub struct Meters {
+    registry: Registry,
+    /// HTTP connections open.
+    pub connections: Gauge,
+    answered: Family<Labels, Counter>,
+    closed: Family<Label, Counter>,
+    setup: Histogram,
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("antiphon");
+        let meters = Self {
+            connections: Gauge::default(),
+            answered: Family::default(),
+            closed: Family::default(),
+            setup: Histogram::new(SETUP_BOUNDS),
+            registry: Registry::default(),
+        };
+        let connections = meters.connections.clone();
+        registry.register("http_connections", "HTTP connections open", connections);
+        let answered = meters.answered.clone();
+        registry.register("http_requests", "HTTP requests answered", answered);
+        let closed = meters.closed.clone();
+        registry.register("sessions_closed", "Sessions ended", closed);
+        let setup = meters.setup.clone();
+        registry.register(
+            "session_setup_seconds",
+            "Time from open to connected",
+            setup,
+        );
+        Self { registry, ..meters }
+    }
+}
+
+impl Meters {
+    /// A request was answered.
+    pub fn note_answered(&self, place: Place, status: StatusCode) {
+        let labels = [
+            ("endpoint", place.label().to_owned()),
+            ("status", status.as_str().to_owned()),
+        ];
+        self.answered.get_or_create(&labels).inc();
+    }
+
+    /// A session ended.
+    pub fn note_closed(&self, reason: CloseReason) {
+        self.closed
+            .get_or_create(&[("reason", reason.name())])
+            .inc();
+    }
+
+    /// A session connected, so long after it was opened.
+    pub fn note_setup(&self, setup: Duration) {
+        self.setup.observe(setup.as_secs_f64());
+    }
+}
+
+/// What a scrape finds beside the counters.
+#[derive(Debug)]
+struct Snapshot {
+    shards: Vec<(String, ShardStats)>,
+    sessions: usize,
+    rooms: usize,
+    participants: usize,
+    uptime: Duration,
+}
+
+/// `GET /metrics`: OpenMetrics text, or an object with the totals.
+pub async fn scrape(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Result<Response<Body>, Problem> {
+    app.admit(&headers, Scope::Admin, None)?;
+    let snapshot = snapshot(&app).await;
+    let mut response = if wants_json(&headers) {
+        json_response(&snapshot.totals())
+    } else {
+        let text = write(&app.meters, snapshot).map_err(|_| Problem::internal())?;
+        let mut response = Response::new(Body::from(text));
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        response
+    };
+    response
+        .headers_mut()
+        .append(VARY, HeaderValue::from_name(ACCEPT));
+    Ok(response)
+}
+
+async fn snapshot(app: &App) -> Snapshot {
+    let asked: Vec<_> = app
+        .control
+        .shards()
+        .map(|shard| {
+            let make = |request| Command::ShardStats { request };
+            (shard, app.control.ask(shard, None, make))
+        })
+        .collect();
+    let mut shards = Vec::with_capacity(asked.len());
+    for (shard, answer) in asked {
+        let stats = match answer {
+            Ok(answer) => tokio::time::timeout(SCRAPE_TIMEOUT, answer).await,
+            Err(_) => continue,
+        };
+        match stats {
+            Ok(Ok(Event::ShardStats { stats, .. })) => shards.push((shard.0.to_string(), *stats)),
+            _ => warn!(shard = shard.0, "a shard did not answer a scrape"),
+        }
+    }
+    let directory = app.directory();
+    let (rooms, participants) = directory.rooms.count();
+    let sessions = directory.sessions.count();
+    Snapshot {
+        shards,
+        sessions,
+        rooms,
+        participants,
+        uptime: app.started.elapsed(),
+    }
+}
+
+fn write(meters: &Meters, snapshot: Snapshot) -> Result<String, fmt::Error> {
+    let mut now = Registry::with_prefix("antiphon");
+    now.register_collector(Box::new(snapshot));
+    let mut text = String::new();
+    encode_registry(&mut text, &meters.registry)?;
+    encode_registry(&mut text, &now)?;
+    encode_eof(&mut text)?;
+    Ok(text)
+}
+
+impl Snapshot {
+    /// The totals over all shards. `connections` are peer connections whose handshake is done.
+    fn totals(&self) -> serde_json::Value {
+        let sum = |read: fn(&ShardStats) -> u64| -> u64 {
+            self.shards.iter().map(|(_, stats)| read(stats)).sum()
+        };
+        json!({
+            "connections": sum(|stats| stats.sessions_connected.into()),
+            "uptime": self.uptime.as_secs_f64(),
+            "timestamp": rfc3339(unix_now()),
+            "sessions": self.sessions,
+            "rooms": self.rooms,
+            "participants": self.participants,
+            "sessions_opened": sum(|stats| stats.sessions_opened),
+            "datagrams_received": sum(|stats| stats.datagrams_received),
+            "datagrams_sent": sum(|stats| stats.datagrams_sent),
+            "rtp_received": sum(|stats| stats.rtp_received),
+            "rtp_sent": sum(|stats| stats.rtp_sent),
+            "drops": sum(|stats| stats.drops.iter().sum()),
+            "faults": sum(|stats| stats.faults),
+        })
+    }
+
+    fn counters(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        type Read = fn(&ShardStats) -> u64;
+        let counters: [(&str, &str, Read); 12] = [
+            ("sessions_opened", "Sessions opened", |s| s.sessions_opened),
+            ("faults", "Sessions ended by a fault of the server", |s| {
+                s.faults
+            }),
+            ("datagrams_received", "Datagrams received", |s| {
+                s.datagrams_received
+            }),
+            ("received_bytes", "Bytes received", |s| s.bytes_received),
+            ("datagrams_sent", "Datagrams handed to the socket", |s| {
+                s.datagrams_sent
+            }),
+            ("rtp_received", "Authenticated RTP packets received", |s| {
+                s.rtp_received
+            }),
+            ("rtp_sent", "RTP packets sent", |s| s.rtp_sent),
+            ("retransmissions_sent", "Packets sent again", |s| {
+                s.retransmissions_sent
+            }),
+            ("nacks_sent", "NACK messages sent", |s| s.nacks_sent),
+            ("keyframe_requests_sent", "Keyframe requests sent", |s| {
+                s.keyframe_requests_sent
+            }),
+            ("transmits_dropped", "Media dropped at a full socket", |s| {
+                s.transmits_dropped
+            }),
+            ("timeouts", "Times a timer woke a session", |s| s.timeouts),
+        ];
+        for (name, help, read) in counters {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (shard, stats) in &self.shards {
+                let labels = [("shard", shard.as_str())];
+                ConstCounter::new(read(stats)).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn gauges(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let gauges = [
+            (
+                "uptime_seconds",
+                "Time since start",
+                self.uptime.as_secs_f64(),
+            ),
+            ("rooms", "Rooms with a session in them", self.rooms as f64),
+            (
+                "participants",
+                "Participants who publish",
+                self.participants as f64,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(metric)?;
+        }
+        type Read = fn(&ShardStats) -> u32;
+        let gauges: [(&str, &str, Read); 2] = [
+            ("sessions", "Sessions now", |s| s.sessions),
+            (
+                "sessions_connected",
+                "Sessions now that can carry media",
+                |s| s.sessions_connected,
+            ),
+        ];
+        for (name, help, read) in gauges {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (shard, stats) in &self.shards {
+                let labels = [("shard", shard.as_str())];
+                let value = i64::from(read(stats));
+                ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn by_reason(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Datagrams refused";
+        let mut metric = encoder.encode_descriptor("drops", help, None, MetricType::Counter)?;
+        for (shard, stats) in &self.shards {
+            for (reason, count) in DropReason::ALL.iter().zip(stats.drops) {
+                let labels = [("shard", shard.as_str()), ("reason", reason.name())];
+                ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Handshakes finished";
+        let mut metric =
+            encoder.encode_descriptor("handshakes", help, None, MetricType::Counter)?;
+        for (shard, stats) in &self.shards {
+            for (profile, count) in PROFILES.iter().zip(stats.profiles) {
+                let labels = [("shard", shard.as_str()), ("profile", profile.name())];
+                ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn forward_delay(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let name = "forward_delay_seconds";
+        let help = "Time from the kernel's receive stamp to the return of the send call";
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        let bounds = FORWARD_DELAY_BOUNDS_MICROS
+            .iter()
+            .map(|micros| *micros as f64 / 1e6);
+        let bounds: Vec<f64> = bounds.chain([f64::INFINITY]).collect();
+        for (shard, stats) in &self.shards {
+            let counts = stats.forward_delay;
+            let buckets: Vec<(f64, u64)> = bounds.iter().copied().zip(counts).collect();
+            let sum = stats.forward_delay_micros as f64 / 1e6;
+            let labels = [("shard", shard.as_str())];
+            let mut metric = metric.encode_family(&labels)?;
+            metric.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)?;
+        }
+        Ok(())
+    }
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.gauges(&mut encoder)?;
+        self.counters(&mut encoder)?;
+        self.by_reason(&mut encoder)?;
+        self.forward_delay(&mut encoder)
+    }
+}

@@ -1,0 +1,451 @@
+//! Rooms and participants: names to numbers, who publishes what, and the events of each room.
+
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use antiphon_core::ids::{ParticipantId, RoomId, SessionId, ShardId};
+use antiphon_core::message::Target;
+use antiphon_core::plan::{Codec, MediaKind, MediaPlan, Mid};
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
+
+use crate::limits::{EVENT_BACKLOG_MAX, NAME_BYTES_MAX};
+
+/// The name of a room or a participant: 1 to 64 of `A-Z a-z 0-9 _ . -`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(String);
+
+/// A text is no name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is named by 1 to {NAME_BYTES_MAX} characters of A-Z a-z 0-9 _ . -")]
+pub struct NameRule(&'static str);
+
+impl Name {
+    /// Checks a name; `what` says whose, for the error.
+    ///
+    /// # Errors
+    /// [`NameRule`], which states the rule.
+    pub fn parse(what: &'static str, text: &str) -> Result<Self, NameRule> {
+        let fits = (1..=NAME_BYTES_MAX).contains(&text.len())
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+        if fits {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NameRule(what))
+        }
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Name {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Something happened in a room: an event name and its JSON.
+#[derive(Clone, Debug)]
+pub struct RoomEvent {
+    /// `snapshot`, `joined`, `left`, `track_added`, `track_removed` or `active_speaker`.
+    pub name: &'static str,
+    /// One line of JSON.
+    pub json: Arc<str>,
+}
+
+/// Where a session sits in a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// The room.
+    pub room: Name,
+    /// The publisher, or whom a subscriber follows; `None` follows whoever published last.
+    pub participant: Option<Name>,
+    /// Whether the session publishes.
+    pub publishes: bool,
+}
+
+/// All rooms. A room exists while a session sits in it or somebody listens to its events.
+#[derive(Debug, Default)]
+pub struct Rooms {
+    by_name: BTreeMap<Name, Room>,
+    /// Numbers are never given twice, so that nothing of an old room reaches a new one.
+    rooms_made: u32,
+    participants_made: u32,
+    publishers_connected: u64,
+}
+
+#[derive(Debug)]
+struct Room {
+    id: RoomId,
+    shard: ShardId,
+    sessions: u32,
+    participants: BTreeMap<Name, Participant>,
+    speaker: Option<Name>,
+    events: broadcast::Sender<RoomEvent>,
+}
+
+#[derive(Debug)]
+struct Participant {
+    id: ParticipantId,
+    /// Sessions that publish as, or follow, this participant.
+    seats: u32,
+    publisher: Option<Publisher>,
+}
+
+#[derive(Debug)]
+struct Publisher {
+    session: SessionId,
+    /// Position among all publishers by time of connecting; `None` until connected.
+    order: Option<u64>,
+    /// What was agreed: a section's tag, and the codec it most likely brings.
+    agreed: Vec<(Mid, Codec)>,
+    /// What has arrived.
+    tracks: BTreeMap<Mid, (MediaKind, Codec)>,
+}
+
+impl Rooms {
+    /// The codec of each track that a subscriber to `participant` (`None`: the newest publisher) would
+    /// receive; `None` when nobody who is meant publishes now.
+    #[must_use]
+    pub fn tracks(&self, room: &Name, participant: Option<&Name>) -> Option<Vec<Codec>> {
+        let room = self.by_name.get(room)?;
+        let publisher = match participant {
+            Some(name) => room.participants.get(name)?.live()?,
+            None => {
+                let live = room.participants.values().filter_map(Participant::live);
+                live.max_by_key(|publisher| publisher.order)?
+            }
+        };
+        let agreed = publisher.agreed.iter();
+        let arrived = |mid: &Mid| publisher.tracks.get(mid).map(|(_, codec)| *codec);
+        Some(
+            agreed
+                .map(|(mid, codec)| arrived(mid).unwrap_or(*codec))
+                .collect(),
+        )
+    }
+
+    /// Takes a seat, making room and participant if they are new; `place` chooses a new room's shard.
+    pub fn sit(
+        &mut self,
+        seat: &Seat,
+        place: impl FnOnce() -> ShardId,
+    ) -> (RoomId, ShardId, Target) {
+        let participants_made = &mut self.participants_made;
+        let room = self.by_name.entry(seat.room.clone()).or_insert_with(|| {
+            self.rooms_made += 1;
+            Room::new(RoomId(self.rooms_made), place())
+        });
+        room.sessions += 1;
+        let target = match &seat.participant {
+            None => Target::Newest,
+            Some(name) => {
+                let entry = room.participants.entry(name.clone()).or_insert_with(|| {
+                    *participants_made += 1;
+                    let id = ParticipantId(*participants_made);
+                    Participant {
+                        id,
+                        seats: 0,
+                        publisher: None,
+                    }
+                });
+                entry.seats += 1;
+                Target::Participant(entry.id)
+            }
+        };
+        (room.id, room.shard, target)
+    }
+
+    /// Gives a seat back; `session` is `None` when it was never opened.
+    pub fn rise(&mut self, seat: &Seat, session: Option<SessionId>) {
+        let Some(room) = self.by_name.get_mut(&seat.room) else {
+            return;
+        };
+        room.sessions = room.sessions.saturating_sub(1);
+        if let Some(name) = &seat.participant
+            && let Some(participant) = room.participants.get_mut(name)
+        {
+            participant.seats = participant.seats.saturating_sub(1);
+            let publisher = &participant.publisher;
+            let published = publisher
+                .as_ref()
+                .filter(|publisher| Some(publisher.session) == session);
+            let left = published.map(|publisher| publisher.order.is_some());
+            if left.is_some() {
+                participant.publisher = None;
+            }
+            if participant.seats == 0 {
+                room.participants.remove(name);
+            }
+            if left == Some(true) {
+                room.announce("left", json!({ "participant": name.as_str() }));
+            }
+        }
+        self.forget_if_idle(&seat.room);
+    }
+
+    /// A publishing session was opened: it takes the place of the participant's last one.
+    pub fn note_opened(&mut self, seat: &Seat, session: SessionId, media: &[MediaPlan]) {
+        let Some((room, name)) = self.find(seat) else {
+            return;
+        };
+        let Some(participant) = room.participants.get_mut(name) else {
+            return;
+        };
+        let replaced = participant
+            .publisher
+            .take()
+            .is_some_and(|old| old.order.is_some());
+        let received = media.iter().filter(|media| media.receive);
+        let agreed = received
+            .filter_map(|media| media.codecs.first().map(|plan| (media.mid, plan.codec)))
+            .collect();
+        participant.publisher = Some(Publisher {
+            session,
+            order: None,
+            agreed,
+            tracks: BTreeMap::new(),
+        });
+        if replaced {
+            room.announce("left", json!({ "participant": name.as_str() }));
+        }
+    }
+
+    /// A publishing session connected: its participant is here.
+    pub fn note_connected(&mut self, seat: &Seat, session: SessionId) {
+        self.publishers_connected += 1;
+        let order = self.publishers_connected;
+        let Some((room, name)) = self.find(seat) else {
+            return;
+        };
+        let Some(publisher) = room.publisher(name, session) else {
+            return;
+        };
+        publisher.order = Some(order);
+        room.announce("joined", json!({ "participant": name.as_str() }));
+    }
+
+    /// A track of a publishing session began.
+    pub fn note_track(
+        &mut self,
+        seat: &Seat,
+        session: SessionId,
+        mid: Mid,
+        kind: MediaKind,
+        codec: Codec,
+    ) {
+        let Some((room, name)) = self.find(seat) else {
+            return;
+        };
+        let Some(publisher) = room.publisher(name, session) else {
+            return;
+        };
+        publisher.tracks.insert(mid, (kind, codec));
+        let track = track_json(mid, kind, codec);
+        room.announce(
+            "track_added",
+            json!({ "participant": name.as_str(), "track": track }),
+        );
+    }
+
+    /// A track of a publishing session ended.
+    pub fn note_track_removed(&mut self, seat: &Seat, session: SessionId, mid: Mid) {
+        let Some((room, name)) = self.find(seat) else {
+            return;
+        };
+        let Some(publisher) = room.publisher(name, session) else {
+            return;
+        };
+        if publisher.tracks.remove(&mid).is_some() {
+            let track = json!({ "mid": mid.as_str() });
+            room.announce(
+                "track_removed",
+                json!({ "participant": name.as_str(), "track": track }),
+            );
+        }
+    }
+
+    /// Another participant speaks, or none.
+    pub fn note_speaker(&mut self, id: RoomId, speaker: Option<ParticipantId>) {
+        let Some(room) = self.by_name.values_mut().find(|room| room.id == id) else {
+            return;
+        };
+        let mut participants = room.participants.iter();
+        let name = participants.find(|(_, participant)| Some(participant.id) == speaker);
+        room.speaker = name.map(|(name, _)| name.clone());
+        let value = json!({ "participant": room.speaker.as_ref().map(Name::as_str) });
+        room.announce("active_speaker", value);
+    }
+
+    /// The room as the API shows it; `None` when no session sits in it.
+    #[must_use]
+    pub fn describe(&self, name: &Name) -> Option<Value> {
+        let room = self.by_name.get(name).filter(|room| room.sessions > 0)?;
+        Some(room.describe(name))
+    }
+
+    /// Each room in which a session sits, by name.
+    pub fn list(&self) -> impl Iterator<Item = (&Name, Value)> {
+        let rooms = self.by_name.iter().filter(|(_, room)| room.sessions > 0);
+        rooms.map(|(name, room)| (name, room.describe(name)))
+    }
+
+    /// Follows a room's events from here on; the room need not have anybody in it yet. The first
+    /// value is the room as it is now.
+    pub fn listen(
+        &mut self,
+        name: &Name,
+        place: impl FnOnce() -> ShardId,
+    ) -> (RoomEvent, broadcast::Receiver<RoomEvent>) {
+        let room = self.by_name.entry(name.clone()).or_insert_with(|| {
+            self.rooms_made += 1;
+            Room::new(RoomId(self.rooms_made), place())
+        });
+        (
+            RoomEvent::new("snapshot", &room.describe(name)),
+            room.events.subscribe(),
+        )
+    }
+
+    /// The room as an event, for a listener that fell behind.
+    #[must_use]
+    pub fn snapshot(&self, name: &Name) -> Option<RoomEvent> {
+        let room = self.by_name.get(name)?;
+        Some(RoomEvent::new("snapshot", &room.describe(name)))
+    }
+
+    /// Removes a room that nobody sits in or listens to.
+    pub fn forget_if_idle(&mut self, name: &Name) {
+        let idle = |room: &Room| room.sessions == 0 && room.events.receiver_count() == 0;
+        if self.by_name.get(name).is_some_and(idle) {
+            self.by_name.remove(name);
+        }
+    }
+
+    /// Rooms with a session in them, and participants who publish.
+    #[must_use]
+    pub fn count(&self) -> (usize, usize) {
+        let rooms = self.by_name.values().filter(|room| room.sessions > 0);
+        rooms.fold((0, 0), |(rooms, participants), room| {
+            (rooms + 1, participants + room.live().count())
+        })
+    }
+
+    /// Rooms in the table, whoever sits in them.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Whether the table is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
+    fn find<'a>(&mut self, seat: &'a Seat) -> Option<(&mut Room, &'a Name)> {
+        let name = seat.participant.as_ref().filter(|_| seat.publishes)?;
+        Some((self.by_name.get_mut(&seat.room)?, name))
+    }
+}
+
+impl RoomEvent {
+    fn new(name: &'static str, value: &Value) -> Self {
+        Self {
+            name,
+            json: value.to_string().into(),
+        }
+    }
+}
+
+impl Room {
+    fn new(id: RoomId, shard: ShardId) -> Self {
+        let (events, _) = broadcast::channel(EVENT_BACKLOG_MAX);
+        Self {
+            id,
+            shard,
+            sessions: 0,
+            participants: BTreeMap::new(),
+            speaker: None,
+            events,
+        }
+    }
+
+    /// Nobody listening is no failure.
+    fn announce(&self, name: &'static str, value: Value) {
+        if self.events.receiver_count() > 0 {
+            self.events.send(RoomEvent::new(name, &value)).ok();
+        }
+    }
+
+    /// The participant's publisher, if it is this session.
+    fn publisher(&mut self, name: &Name, session: SessionId) -> Option<&mut Publisher> {
+        let publisher = self.participants.get_mut(name)?.publisher.as_mut()?;
+        Some(publisher).filter(|publisher| publisher.session == session)
+    }
+
+    fn live(&self) -> impl Iterator<Item = (&Name, &Publisher)> {
+        self.participants
+            .iter()
+            .filter_map(|(name, it)| Some((name, it.live()?)))
+    }
+
+    fn describe(&self, name: &Name) -> Value {
+        let participants: Vec<Value> = self
+            .live()
+            .map(|(name, publisher)| {
+                let tracks = publisher.tracks.iter();
+                let tracks: Vec<_> = tracks
+                    .map(|(mid, (kind, codec))| track_json(*mid, *kind, *codec))
+                    .collect();
+                json!({
+                    "name": name.as_str(),
+                    "session": publisher.session.to_string(),
+                    "tracks": tracks,
+                })
+            })
+            .collect();
+        json!({
+            "room": name.as_str(),
+            "participants": participants,
+            "sessions": self.sessions,
+            "active_speaker": self.speaker.as_ref().map(Name::as_str),
+        })
+    }
+}
+
+impl Participant {
+    /// The publisher, once connected.
+    fn live(&self) -> Option<&Publisher> {
+        self.publisher
+            .as_ref()
+            .filter(|publisher| publisher.order.is_some())
+    }
+}
+
+/// `audio` or `video`.
+#[must_use]
+pub const fn kind_name(kind: MediaKind) -> &'static str {
+    match kind {
+        MediaKind::Audio => "audio",
+        MediaKind::Video => "video",
+    }
+}
+
+fn track_json(mid: Mid, kind: MediaKind, codec: Codec) -> Value {
+    json!({ "mid": mid.as_str(), "kind": kind_name(kind), "codec": codec.name() })
+}

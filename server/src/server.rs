@@ -1,0 +1,223 @@
+//! The server as a whole: starts, announces itself, stops.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use antiphon_udp::RECV_BUFFER_BYTES_WANTED;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tracing::{error, info, warn};
+
+use crate::app::App;
+use crate::auth::{Access, TokenFileError};
+use crate::candidates::host_addresses;
+use crate::config::{Config, TlsChoice};
+use crate::control::{Control, Link};
+use crate::limits::SHARDS_STOP_TIMEOUT;
+use crate::shards::{Shards, ShardsError};
+use crate::tls::{self, TlsError};
+use crate::{events, http};
+
+/// Why the server did not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The token file.
+    #[error(transparent)]
+    Tokens(#[from] TokenFileError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The shards.
+    #[error(transparent)]
+    Shards(#[from] ShardsError),
+    /// The HTTP socket.
+    #[error("cannot listen on http = {address}: {error}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// The machine's addresses.
+    #[error("cannot read this machine's addresses: {0}; name them with `announce`")]
+    Addresses(io::Error),
+    /// A media thread ended by itself, which only a bug makes it do.
+    #[error("a media thread has ended; the log says why")]
+    ShardEnded,
+    /// The runtime of the control plane.
+    #[error("cannot start the control plane: {0}")]
+    Runtime(io::Error),
+}
+
+/// A server that listens but does not answer yet.
+#[derive(Debug)]
+pub struct Server {
+    app: Arc<App>,
+    listener: TcpListener,
+    tls: Option<Tls>,
+    links: Vec<Link>,
+    banner: Vec<String>,
+}
+
+struct Tls(TlsAcceptor);
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+impl Server {
+    /// Reads tokens and certificate and takes the HTTP port, over shards that run already.
+    ///
+    /// # Errors
+    /// [`ServerError`], naming what to change.
+    pub async fn bind(config: Config, shards: Shards) -> Result<Self, ServerError> {
+        let access = match &config.token_file {
+            Some(path) => Access::read(path)?,
+            None => Access::open(),
+        };
+        let addresses = host_addresses(&config).map_err(ServerError::Addresses)?;
+        let tls = tls::acceptor(&config.tls, &addresses)?.map(Tls);
+        let listen = |error| ServerError::Listen {
+            address: config.http,
+            error,
+        };
+        let listener = TcpListener::bind(config.http).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let banner = banner(&config, address, &addresses, &shards);
+        let Shards { links, runtime, .. } = shards;
+        let lanes = links.iter().map(|link| link.commands.clone()).collect();
+        let ports: Vec<u16> = links.iter().map(|link| link.port).collect();
+        let control = Control::new(lanes);
+        let app = App::new(config, access, control, &addresses, &ports, runtime);
+        Ok(Self {
+            app: Arc::new(app),
+            listener,
+            tls,
+            links,
+            banner,
+        })
+    }
+
+    /// What a client will see, a line each.
+    #[must_use]
+    pub fn banner(&self) -> &[String] {
+        &self.banner
+    }
+
+    /// Where HTTP listens.
+    ///
+    /// # Errors
+    /// When the socket is gone.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// What requests share; for tests that look inside.
+    #[must_use]
+    pub fn app(&self) -> Arc<App> {
+        Arc::clone(&self.app)
+    }
+
+    /// Serves until `stop`, then refuses new sessions, ends those there are, and returns within the
+    /// drain limit and a second.
+    ///
+    /// # Errors
+    /// [`ServerError::ShardEnded`].
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), ServerError> {
+        let Self {
+            app,
+            listener,
+            tls,
+            links,
+            ..
+        } = self;
+        let mut followers = JoinSet::new();
+        let mut stops = Vec::with_capacity(links.len());
+        for link in links {
+            followers.spawn(events::follow(Arc::clone(&app), link.events));
+            stops.push(link.stop);
+        }
+        let http = tokio::spawn(http::serve(
+            Arc::clone(&app),
+            listener,
+            tls.map(|Tls(tls)| tls),
+        ));
+        let stopped = tokio::select! {
+            () = stop => Ok(()),
+            _ = followers.join_next() => Err(ServerError::ShardEnded),
+        };
+        if stopped.is_ok() {
+            info!(
+                limit_secs = app.config.drain.as_secs(),
+                "stopping: no new sessions"
+            );
+            if !app.drain().await {
+                warn!(
+                    sessions = app.directory().sessions.count(),
+                    "the drain limit has passed"
+                );
+            }
+        }
+        // Joins the media threads, so that BYE and close_notify leave before the process does.
+        let joined = tokio::task::spawn_blocking(move || stops.into_iter().for_each(|stop| stop()));
+        if tokio::time::timeout(SHARDS_STOP_TIMEOUT, joined)
+            .await
+            .is_err()
+        {
+            error!("the media threads did not stop");
+        }
+        app.stopping.send_replace(true);
+        if http.await.is_err() {
+            error!("the HTTP task panicked");
+        }
+        stopped
+    }
+}
+
+fn banner(
+    config: &Config,
+    address: SocketAddr,
+    addresses: &[IpAddr],
+    shards: &Shards,
+) -> Vec<String> {
+    let scheme = if config.tls == TlsChoice::Off {
+        "http"
+    } else {
+        "https"
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let mut lines = vec![format!("Antiphon {version} at {scheme}://{address}/")];
+    let tokens = config
+        .token_file
+        .as_ref()
+        .map(|path| path.display().to_string());
+    let access = tokens.unwrap_or_else(|| "none: everybody may do everything".to_owned());
+    lines.push(format!("  tokens          {access}"));
+    lines.push(format!(
+        "  runtime         {}, because {}",
+        shards.runtime, shards.reason
+    ));
+    for link in &shards.links {
+        let got = link.receive_buffer_bytes;
+        let advice = if got < RECV_BUFFER_BYTES_WANTED {
+            "; raise net.core.rmem_max to lose fewer packets in bursts"
+        } else {
+            ""
+        };
+        let candidates: Vec<String> = addresses
+            .iter()
+            .map(|ip| SocketAddr::new(*ip, link.port).to_string())
+            .collect();
+        lines.push(format!("  media UDP       {}", candidates.join(", ")));
+        let (got, wanted) = (got >> 10, RECV_BUFFER_BYTES_WANTED >> 10);
+        lines.push(format!(
+            "  receive buffer  {got} KiB of {wanted} KiB wanted{advice}"
+        ));
+    }
+    lines
+}

@@ -1,0 +1,248 @@
+//! WHIP (RFC 9725) and WHEP endpoints: an offer comes in, a session is opened, an answer goes out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use antiphon_core::sdp::Purpose;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
+use serde::Deserialize;
+
+use crate::app::App;
+use crate::auth::Scope;
+use crate::http::{LocalAddress, check_content_type, no_content};
+use crate::negotiate::negotiate;
+use crate::problem::Problem;
+use crate::rooms::{Name, Seat};
+use crate::sessions::{Draft, random_hex};
+
+/// Media type of an offer and an answer.
+pub const SDP: &str = "application/sdp";
+/// Media type of a trickle fragment.
+pub const SDP_FRAGMENT: &str = "application/trickle-ice-sdpfrag";
+/// `Accept-Patch`, which the `http` crate does not name.
+pub const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+/// A publisher may come any moment.
+const RETRY_PUBLISHER: Duration = Duration::from_secs(1);
+
+/// The parameters of a WHIP URL.
+#[derive(Deserialize)]
+struct PublishQuery {
+    name: Option<String>,
+}
+
+/// What a request brings besides the path.
+struct Request {
+    app: Arc<App>,
+    local: LocalAddress,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// The endpoints.
+pub fn routes() -> Router<Arc<App>> {
+    let whep = |endpoint: MethodRouter<Arc<App>>| endpoint.get(no_content).head(discover);
+    Router::new()
+        .route("/whip", get(no_content).post(echo))
+        .route("/whip/{room}", get(no_content).post(publish))
+        .route("/whep/{room}", whep(post(subscribe_newest)))
+        .route("/whep/{room}/{participant}", whep(post(subscribe)))
+}
+
+/// E4: a player learns from the content type that this is a WHEP endpoint.
+async fn discover() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(SDP));
+    response
+}
+
+async fn echo(
+    State(app): State<Arc<App>>,
+    Extension(local): Extension<LocalAddress>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response<Body>, Problem> {
+    open(
+        Request {
+            app,
+            local,
+            headers,
+            body,
+        },
+        None,
+    )
+    .await
+}
+
+async fn publish(
+    State(app): State<Arc<App>>,
+    Extension(local): Extension<LocalAddress>,
+    Path(room): Path<String>,
+    Query(query): Query<PublishQuery>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response<Body>, Problem> {
+    let name = query
+        .name
+        .unwrap_or_else(|| format!("guest-{}", random_hex::<4>()));
+    let seat = Seat {
+        room: room_name(&room)?,
+        participant: Some(participant_name(&name)?),
+        publishes: true,
+    };
+    open(
+        Request {
+            app,
+            local,
+            headers,
+            body,
+        },
+        Some(seat),
+    )
+    .await
+}
+
+async fn subscribe_newest(
+    State(app): State<Arc<App>>,
+    Extension(local): Extension<LocalAddress>,
+    Path(room): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response<Body>, Problem> {
+    let seat = Seat {
+        room: room_name(&room)?,
+        participant: None,
+        publishes: false,
+    };
+    open(
+        Request {
+            app,
+            local,
+            headers,
+            body,
+        },
+        Some(seat),
+    )
+    .await
+}
+
+async fn subscribe(
+    State(app): State<Arc<App>>,
+    Extension(local): Extension<LocalAddress>,
+    Path((room, participant)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response<Body>, Problem> {
+    let participant = Some(participant_name(&participant)?);
+    let seat = Seat {
+        room: room_name(&room)?,
+        participant,
+        publishes: false,
+    };
+    open(
+        Request {
+            app,
+            local,
+            headers,
+            body,
+        },
+        Some(seat),
+    )
+    .await
+}
+
+/// Answers an offer. Everything that can be refused without a shard is refused first.
+async fn open(request: Request, seat: Option<Seat>) -> Result<Response<Body>, Problem> {
+    let Request {
+        app,
+        local,
+        headers,
+        body,
+    } = request;
+    app.check_open()?;
+    let subscribes = seat.as_ref().is_some_and(|seat| !seat.publishes);
+    let scope = if subscribes {
+        Scope::Subscribe
+    } else {
+        Scope::Publish
+    };
+    let owner = app.admit(&headers, scope, seat.as_ref().map(|seat| &seat.room))?;
+    check_content_type(&headers, SDP)?;
+    let negotiated = negotiate(&app, body, purpose(&app, seat.as_ref())?).await?;
+    // The publisher may have left, and the server begun to stop, while the offer was read.
+    purpose(&app, seat.as_ref())?;
+    app.check_open()?;
+    let plan = negotiated.plan().clone();
+    let opened = app.open(Draft::new(seat, owner, &plan), plan).await?;
+
+    let (secret, etag) = {
+        let directory = app.directory();
+        let record = directory.sessions.by_id(opened.session);
+        let ended =
+            || Problem::unavailable(RETRY_PUBLISHER, "the session ended at once; try again");
+        let record = record.ok_or_else(ended)?;
+        (record.secret.as_str().to_owned(), record.etag.clone())
+    };
+    let candidates = app.candidates_for(opened.session.shard, local.0.ip());
+    let number =
+        u64::from(opened.session.key.index) << 32 | u64::from(opened.session.key.generation);
+    let answer = negotiated.answer(&opened.local, &candidates, number);
+    let mut response = Response::new(Body::from(answer));
+    *response.status_mut() = StatusCode::CREATED;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(SDP));
+    headers.insert(LOCATION, header(&format!("/session/{secret}")));
+    headers.insert(ETAG, header(&etag));
+    headers.insert(ACCEPT_PATCH, HeaderValue::from_static(SDP_FRAGMENT));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// What the offer is for; E3: 409 while nobody publishes what is asked for.
+fn purpose(app: &App, seat: Option<&Seat>) -> Result<Purpose, Problem> {
+    let Some(seat) = seat else {
+        return Ok(Purpose::Echo);
+    };
+    if seat.publishes {
+        return Ok(Purpose::Publish { prefer: None });
+    }
+    let tracks = app
+        .directory()
+        .rooms
+        .tracks(&seat.room, seat.participant.as_ref());
+    tracks
+        .map(|tracks| Purpose::Subscribe { tracks })
+        .ok_or_else(|| {
+            let detail = match &seat.participant {
+                Some(name) => format!(
+                    "{name} does not publish in room {} now; try again",
+                    seat.room
+                ),
+                None => format!("nobody publishes in room {} now; try again", seat.room),
+            };
+            Problem::new(StatusCode::CONFLICT, detail).retry_after(RETRY_PUBLISHER)
+        })
+}
+
+/// A room's name out of a path.
+///
+/// # Errors
+/// 400 naming the rule.
+pub fn room_name(text: &str) -> Result<Name, Problem> {
+    Name::parse("a room", text).map_err(|rule| Problem::bad_request(rule.to_string()))
+}
+
+fn participant_name(text: &str) -> Result<Name, Problem> {
+    Name::parse("a participant", text).map_err(|rule| Problem::bad_request(rule.to_string()))
+}
+
+/// A header value of our own making.
+pub fn header(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("our own names and tags are plain ASCII")
+}
