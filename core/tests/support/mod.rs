@@ -18,45 +18,45 @@ use antiphon_core::sdp::{Offer, Purpose};
 use antiphon_core::session::transport::Identity;
 use antiphon_core::shard::{Shard, ShardConfig};
 use antiphon_core::time::{Epoch, Timestamp};
-use str0m::change::{SdpAnswer, SdpPendingOffer};
-use str0m::format::Codec as PeerCodec;
+use str0m::change::SdpAnswer;
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite, SeqNo, Ssrc};
 use str0m::{Candidate, Event as PeerEvent, Input, Output, Rtc};
 
 /// Where the shard listens.
-pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 40_000);
+pub(crate) const SERVER: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 40_000);
 
 /// A datagram under way.
 #[derive(Clone, Debug)]
-pub struct Flying {
-    pub source: SocketAddr,
-    pub destination: SocketAddr,
-    pub contents: Vec<u8>,
+pub(crate) struct Flying {
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
+    pub(crate) contents: Vec<u8>,
 }
 
 /// What the network does to each datagram.
 #[derive(Clone, Copy, Debug)]
-pub struct Link {
-    pub delay: Duration,
+pub(crate) struct Link {
+    pub(crate) delay: Duration,
     /// Lost of each 1,000.
-    pub loss_permille: u32,
+    pub(crate) loss_permille: u32,
 }
 
 /// One str0m peer.
-pub struct Peer {
-    pub rtc: Rtc,
-    pub address: SocketAddr,
+pub(crate) struct Peer {
+    pub(crate) rtc: Rtc,
+    pub(crate) address: SocketAddr,
     /// Datagrams the world sends to this address reach the peer too (as behind a NAT).
-    pub public: SocketAddr,
-    pub session: Option<SessionId>,
-    pub connected: bool,
-    pub closed: bool,
-    pub packets: Vec<RtpPacket>,
-    pub keyframe_requests: Vec<(Timestamp, Mid)>,
-    pub estimates: u64,
-    pending: Option<SdpPendingOffer>,
+    pub(crate) public: SocketAddr,
+    pub(crate) session: Option<SessionId>,
+    pub(crate) mids: Vec<Mid>,
+    pub(crate) connected: bool,
+    pub(crate) closed: bool,
+    pub(crate) packets: Vec<RtpPacket>,
+    pub(crate) keyframe_requests: Vec<(Timestamp, Mid)>,
+    pub(crate) estimates: u64,
     timeout: Instant,
     senders: BTreeMap<Mid, Outgoing>,
 }
@@ -69,19 +69,19 @@ struct Outgoing {
 }
 
 /// Virtual time, a shard, its peers, and what flies between them.
-pub struct World {
-    pub shard: Shard,
-    pub epoch: Epoch,
-    pub now: Timestamp,
-    pub peers: Vec<Peer>,
-    pub events: Vec<Event>,
-    pub link: Link,
-    pub rng: Rng,
+pub(crate) struct World {
+    pub(crate) shard: Shard,
+    pub(crate) epoch: Epoch,
+    pub(crate) now: Timestamp,
+    pub(crate) peers: Vec<Peer>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) link: Link,
+    pub(crate) rng: Rng,
     /// Every datagram the shard sent, by destination: how many and how many bytes.
-    pub sent_to: BTreeMap<SocketAddr, (u64, u64)>,
+    pub(crate) sent_to: BTreeMap<SocketAddr, (u64, u64)>,
     /// Copies of what reached the shard from peers, newest last, when `record` is set.
-    pub recorded: Vec<Flying>,
-    pub record: bool,
+    pub(crate) recorded: Vec<Flying>,
+    pub(crate) record: bool,
     flying: BTreeMap<(Timestamp, u64), Flying>,
     departed: u64,
     requests: u64,
@@ -98,7 +98,7 @@ fn origin() -> Instant {
 
 impl World {
     /// A world without peers: 5 ms each way, no loss.
-    pub fn new(seed: u8) -> Self {
+    pub(crate) fn new(seed: u8) -> Self {
         let epoch = Epoch::new(origin(), Duration::from_secs(1_800_000_000));
         let identity = Arc::new(Identity::generate().expect("the library makes a certificate"));
         let config = Arc::new(ShardConfig {
@@ -129,12 +129,12 @@ impl World {
     }
 
     /// A peer that offers the given sections, answered for `role`; its number.
-    pub fn join(&mut self, sections: &[(MediaKind, Direction)], role: Role) -> usize {
+    pub(crate) fn join(&mut self, sections: &[(MediaKind, Direction)], role: Role) -> usize {
         self.join_with(sections, role, |config| config, &[])
     }
 
     /// As [`Self::join`], with str0m's settings and the tracks a subscriber will get.
-    pub fn join_with(
+    pub(crate) fn join_with(
         &mut self,
         sections: &[(MediaKind, Direction)],
         role: Role,
@@ -151,9 +151,10 @@ impl World {
         let candidate = Candidate::host(address, Protocol::Udp).expect("a host candidate");
         rtc.add_local_candidate(candidate);
         let mut changes = rtc.sdp_api();
-        for (kind, direction) in sections {
-            changes.add_media(*kind, *direction, Some("stream".into()), None, None);
-        }
+        let add = |(kind, direction): &(MediaKind, Direction)| {
+            changes.add_media(*kind, *direction, Some("stream".into()), None, None)
+        };
+        let mids = sections.iter().map(add).collect();
         let (offer, pending) = changes.apply().expect("there are changes to offer");
         let purpose = match role {
             Role::Echo => Purpose::Echo,
@@ -162,7 +163,8 @@ impl World {
                 tracks: tracks.to_vec(),
             },
         };
-        let offer = Offer::parse(offer.to_sdp_string().as_bytes()).expect("str0m offers well");
+        let text = offer.to_sdp_string();
+        let offer = Offer::parse(text.as_bytes()).expect("str0m offers well");
         let negotiated = offer
             .negotiate(purpose)
             .expect("str0m offers what we handle");
@@ -179,12 +181,12 @@ impl World {
             address,
             public: address,
             session: Some(session),
+            mids,
             connected: false,
             closed: false,
             packets: Vec::new(),
             keyframe_requests: Vec::new(),
             estimates: 0,
-            pending: None,
             timeout: now,
             senders: BTreeMap::new(),
         });
@@ -192,7 +194,7 @@ impl World {
     }
 
     /// Opens a session; its id and our half of the description.
-    pub fn open(
+    pub(crate) fn open(
         &mut self,
         plan: SessionPlan,
         role: Role,
@@ -231,7 +233,7 @@ impl World {
     }
 
     /// A peer that publishes one audio and one video track.
-    pub fn publish(&mut self, room: u32, participant: u32) -> usize {
+    pub(crate) fn publish(&mut self, room: u32, participant: u32) -> usize {
         let role = publisher(room, participant);
         self.join(
             &[
@@ -243,7 +245,7 @@ impl World {
     }
 
     /// A peer that subscribes to one audio and one video track.
-    pub fn subscribe(&mut self, room: u32, target: Target) -> usize {
+    pub(crate) fn subscribe(&mut self, room: u32, target: Target) -> usize {
         let role = Role::Subscribe {
             room: RoomId(room),
             target,
@@ -258,14 +260,14 @@ impl World {
     }
 
     /// Lets time pass.
-    pub fn run_for(&mut self, duration: Duration) {
+    pub(crate) fn run_for(&mut self, duration: Duration) {
         let end = self.now + duration;
         while self.step(end) {}
         self.now = end;
     }
 
     /// Lets time pass until `done`, at most for `limit`; how long it took.
-    pub fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> Duration {
+    pub(crate) fn run_until(&mut self, limit: Duration, done: impl Fn(&Self) -> bool) -> Duration {
         let start = self.now;
         let end = start + limit;
         while !done(self) {
@@ -275,7 +277,7 @@ impl World {
     }
 
     /// Runs until every peer is connected.
-    pub fn connect_all(&mut self) {
+    pub(crate) fn connect_all(&mut self) {
         self.run_until(Duration::from_secs(10), |world| {
             world.peers.iter().all(|peer| peer.connected || peer.closed)
         });
@@ -283,7 +285,7 @@ impl World {
     }
 
     /// A peer sends one RTP packet; `time` in units of its clock.
-    pub fn send(&mut self, peer: usize, mid: Mid, time: u32, marker: bool, payload: &[u8]) {
+    pub(crate) fn send(&mut self, peer: usize, mid: Mid, time: u32, marker: bool, payload: &[u8]) {
         let instant = self.epoch.instant(self.now);
         let sender = self.peers[peer].sender(mid);
         let mut api = self.peers[peer].rtc.direct_api();
@@ -301,7 +303,7 @@ impl World {
             sequence,
             time,
             instant,
-            payload.into(),
+            Arc::<[u8]>::from(payload),
         )
         .marker(marker)
         .ext_vals(values)
@@ -321,7 +323,7 @@ impl World {
     }
 
     /// Sets the number of a peer's next packet.
-    pub fn set_next_sequence(&mut self, peer: usize, mid: Mid, next: u64) {
+    pub(crate) fn set_next_sequence(&mut self, peer: usize, mid: Mid, next: u64) {
         let _found: Outgoing = self.peers[peer].sender(mid);
         self.peers[peer]
             .senders
@@ -331,7 +333,7 @@ impl World {
     }
 
     /// A peer asks for a keyframe of a track it receives.
-    pub fn request_keyframe(&mut self, peer: usize, mid: Mid) {
+    pub(crate) fn request_keyframe(&mut self, peer: usize, mid: Mid) {
         let mut api = self.peers[peer].rtc.direct_api();
         let stream = api
             .stream_rx_by_mid(mid, None)
@@ -340,7 +342,7 @@ impl World {
     }
 
     /// Throws a datagram at the shard.
-    pub fn inject(&mut self, source: SocketAddr, contents: &[u8]) {
+    pub(crate) fn inject(&mut self, source: SocketAddr, contents: &[u8]) {
         let mut contents = contents.to_vec();
         let datagram = Datagram {
             received: self.now,
@@ -354,13 +356,13 @@ impl World {
     }
 
     /// Hands the shard a command.
-    pub fn command(&mut self, command: Command) {
+    pub(crate) fn command(&mut self, command: Command) {
         self.shard.handle_command(self.now, command);
         self.collect();
     }
 
     /// A session's figures.
-    pub fn stats(&mut self, session: SessionId) -> SessionStats {
+    pub(crate) fn stats(&mut self, session: SessionId) -> SessionStats {
         self.requests += 1;
         let request = RequestId(self.requests);
         self.command(Command::SessionStats { request, session });
@@ -371,8 +373,8 @@ impl World {
     }
 
     /// The tags of a peer's sections, in order.
-    pub fn mids(&self, peer: usize) -> Vec<Mid> {
-        self.peers[peer].rtc.mids()
+    pub(crate) fn mids(&self, peer: usize) -> Vec<Mid> {
+        self.peers[peer].mids.clone()
     }
 
     fn step(&mut self, end: Timestamp) -> bool {
@@ -539,7 +541,7 @@ impl Peer {
     }
 
     /// Payloads received with a payload type of this codec.
-    pub fn payloads(&self, mid: Mid) -> Vec<Vec<u8>> {
+    pub(crate) fn payloads(&self, mid: Mid) -> Vec<Vec<u8>> {
         let of_section = |packet: &&RtpPacket| {
             self.rtc
                 .media(mid)
@@ -554,7 +556,7 @@ impl Peer {
 }
 
 /// The role of a publisher.
-pub fn publisher(room: u32, participant: u32) -> Role {
+pub(crate) fn publisher(room: u32, participant: u32) -> Role {
     Role::Publish {
         room: RoomId(room),
         participant: ParticipantId(participant),
@@ -562,7 +564,7 @@ pub fn publisher(room: u32, participant: u32) -> Role {
 }
 
 /// A VP8 payload: a descriptor with a 15-bit picture id, then a frame header and a filler.
-pub fn vp8(picture_id: u16, keyframe: bool, start: bool, filler: u8, len: usize) -> Vec<u8> {
+pub(crate) fn vp8(picture_id: u16, keyframe: bool, start: bool, filler: u8, len: usize) -> Vec<u8> {
     let mut payload = vec![
         0x80 | u8::from(start) << 4,
         0x80,
@@ -572,17 +574,4 @@ pub fn vp8(picture_id: u16, keyframe: bool, start: bool, filler: u8, len: usize)
     payload.push(u8::from(!keyframe));
     payload.resize(4 + len.max(1), filler);
     payload
-}
-
-/// str0m's codec of ours.
-pub fn peer_codec(codec: Codec) -> PeerCodec {
-    match codec {
-        Codec::Opus => PeerCodec::Opus,
-        Codec::Pcmu => PeerCodec::PCMU,
-        Codec::Pcma => PeerCodec::PCMA,
-        Codec::Vp8 => PeerCodec::Vp8,
-        Codec::Vp9 { .. } => PeerCodec::Vp9,
-        Codec::H264 { .. } => PeerCodec::H264,
-        Codec::Av1 { .. } => PeerCodec::Av1,
-    }
 }
