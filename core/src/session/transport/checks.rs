@@ -5,8 +5,8 @@
 //! timer every 3 s, a death after 15 s of silence and a path that cannot move before it. Its STUN
 //! reader and writer are used.
 
+use is::Sha1HmacProvider;
 use is::stun::StunMessage;
-use str0m_proto::Sha1HmacProvider;
 
 use super::Sink;
 use crate::message::DropReason;

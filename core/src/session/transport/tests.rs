@@ -130,6 +130,19 @@ fn a_handshake_survives_a_loss_of_20_percent() {
     );
 }
 
+/// The server cannot know that its last flight was lost; the client asks by repeating its own.
+#[test]
+fn a_lost_last_flight_is_sent_again_without_a_timer() {
+    let mut world = World::new(27, DtlsRole::Server);
+    assert!(world.run_until(Duration::from_secs(2), |world| world.connected.is_some()));
+    world.is_client_deaf = true;
+    world.run_for(Duration::from_secs(1));
+    assert!(!world.client.is_connected);
+    world.is_client_deaf = false;
+    assert!(world.run_until(Duration::from_secs(5), World::is_connected));
+    assert_eq!(world.server_timeouts, 0);
+}
+
 #[test]
 fn dtls_and_media_flow_before_any_nomination() {
     for role in ROLES {

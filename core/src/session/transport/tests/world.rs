@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use dimpl::{Dtls, Output, SrtpProfile};
 use is::stun::{StunMessage, StunPacket, TransId};
-use is::{Candidate, IceAgent, IceAgentEvent, IceCreds};
-use str0m_proto::Protocol;
+use is::{Candidate, IceAgent, IceAgentEvent, IceCreds, Protocol};
 
 use super::super::checks::sha1_hmac;
 use super::super::identity::fingerprint_of;
@@ -205,6 +204,8 @@ pub(super) struct World {
     pub(super) external: SocketAddr,
     /// Swallows the client's nominations.
     pub(super) hides_nominations: bool,
+    /// Loses all that the server sends.
+    pub(super) is_client_deaf: bool,
     pub(super) connected: Option<(ProfileName, Vec<u8>)>,
     pub(super) closed: Option<CloseReason>,
     pub(super) server_timeouts: u32,
@@ -251,6 +252,7 @@ impl World {
             loss: 0,
             external: client_address(),
             hides_nominations: false,
+            is_client_deaf: false,
             connected: None,
             closed: None,
             server_timeouts: 0,
@@ -345,6 +347,7 @@ impl World {
                         self.drops.push(reason);
                     }
                 }
+                Flight::ToClient(..) if self.is_client_deaf => {}
                 Flight::ToClient(path, bytes) => {
                     self.client
                         .handle(self.epoch.instant(self.now), path.local, &bytes);
@@ -370,6 +373,10 @@ impl World {
         assert!(
             self.server.deadline().is_none_or(|at| at > self.now),
             "no progress in time"
+        );
+        assert!(
+            self.connected.is_none() || self.server.deadline().is_none(),
+            "idle once connected"
         );
         while let Some(event) = self.server.poll_event() {
             match event {
