@@ -162,10 +162,6 @@ const _: () = assert!(
     EVENTS_MAX >= COMMANDS_MAX * 16,
     "answers must never outrun the event lane"
 );
-const _: () = assert!(
-    EVENTS_MAX >= COMMANDS_MAX * 16,
-    "answers must never outrun the event lane"
-);
 const _: () = assert!(SDP_LINE_BYTES_MAX < SDP_BYTES_MAX);
 const _: () = assert!(SETUP_TIMEOUT.as_secs() < 30 && CONSENT_TIMEOUT.as_secs() < 30);
 const _: () = assert!(

@@ -185,7 +185,15 @@ struct Options {
     #[arg(long, global = true, env = "ANTIPHON_MEDIA_PORT", value_name = "PORT")]
     media_port: Option<u16>,
     /// Address to announce to clients, again for each [default: all of this machine]
-    #[arg(long, global = true, env = "ANTIPHON_ANNOUNCE", value_name = "IP", num_args = 1.., value_delimiter = ',', value_parser = parse_ip)]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_ANNOUNCE",
+        value_name = "IP",
+        num_args = 1..,
+        value_delimiter = ',',
+        value_parser = parse_ip,
+    )]
     #[serde(deserialize_with = "ips_text")]
     announce: Option<Vec<IpAddr>>,
     /// Runtime that drives the shards [default: auto]
@@ -207,10 +215,26 @@ struct Options {
     #[arg(long, global = true, env = "ANTIPHON_TLS_KEY", value_name = "FILE")]
     tls_key: Option<PathBuf>,
     /// HTTPS with a certificate made at start: for a lab
-    #[arg(long, global = true, env = "ANTIPHON_TLS_SELF_SIGNED", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_TLS_SELF_SIGNED",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+    )]
     tls_self_signed: Option<bool>,
     /// Allow HTTP beyond loopback without tokens
-    #[arg(long, global = true, env = "ANTIPHON_INSECURE", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_INSECURE",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+    )]
     insecure: Option<bool>,
     /// Log lines for people or for machines [default: text]
     #[arg(
@@ -224,7 +248,14 @@ struct Options {
     #[arg(long, global = true, env = "ANTIPHON_DRAIN_SECONDS", value_name = "N")]
     drain_seconds: Option<u64>,
     /// Web origin that may use the API from a browser, again for each [default: *]
-    #[arg(long, global = true, env = "ANTIPHON_CORS_ORIGIN", value_name = "ORIGIN", num_args = 1.., value_delimiter = ',')]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_CORS_ORIGIN",
+        value_name = "ORIGIN",
+        num_args = 1..,
+        value_delimiter = ',',
+    )]
     cors_origin: Option<Vec<String>>,
     /// POST, PATCH and DELETE requests a second for each client address; 0 for no limit [default: 200]
     #[arg(long, global = true, env = "ANTIPHON_RATE_LIMIT", value_name = "N")]

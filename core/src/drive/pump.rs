@@ -69,9 +69,8 @@ impl Turner for Pump {
             };
             self.shard.handle_command(now, command);
         }
-        while let Some((_from, relay)) = port.next_relay() {
-            match relay {}
-        }
+        // A relay has no variant yet, so there is none to handle.
+        let None = port.next_relay();
         again |= self.receive(now, port);
         self.shard.handle_timeout(now);
         while let Some(event) = self.shard.poll_event() {

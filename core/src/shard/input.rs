@@ -135,7 +135,7 @@ impl Shard {
         session.media.put_followers(packet.media, followers);
         if keyframe_wanted {
             self.mutate(publisher, |session, cx| {
-                session.request_keyframe(cx, packet.media)
+                session.request_keyframe(cx, packet.media);
             });
         }
     }
@@ -148,7 +148,7 @@ impl Shard {
                     return;
                 };
                 self.mutate(track.session, |session, cx| {
-                    session.request_keyframe(cx, track.media)
+                    session.request_keyframe(cx, track.media);
                 });
                 self.rearm(track.session);
             }

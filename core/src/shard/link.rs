@@ -4,8 +4,8 @@ use crate::ids::{ParticipantId, RoomId, SessionId, SessionKey};
 use crate::message::{CloseReason, Event, ProfileName, Role, Target};
 use crate::net::Path;
 use crate::plan::MediaKind;
-use crate::session::Change;
 use crate::session::media::{Follower, Incoming, TrackKey};
+use crate::session::{Change, Session};
 use crate::shard::Shard;
 
 impl Shard {
@@ -23,7 +23,7 @@ impl Shard {
 
     /// Acts on what a session did, and keeps its timer.
     pub(super) fn settle(&mut self, key: SessionKey) {
-        while let Some(change) = self.sessions.find_mut(key).and_then(|s| s.poll_change()) {
+        while let Some(change) = self.sessions.find_mut(key).and_then(Session::poll_change) {
             match change {
                 Change::Connected { profile, setup } => {
                     let session = self.session_id(key);
@@ -152,7 +152,7 @@ impl Shard {
         }
     }
 
-    fn emit_track_removed(&mut self, session: &crate::session::Session, media: u8) {
+    fn emit_track_removed(&mut self, session: &Session, media: u8) {
         if let Some(plan) = session.media.plan().media.get(usize::from(media)) {
             self.events.push_back(Event::TrackRemoved {
                 session: session.id,
@@ -276,7 +276,7 @@ impl Shard {
             .collect();
         for track in waiting {
             self.mutate(track.session, |session, cx| {
-                session.request_keyframe(cx, track.media)
+                session.request_keyframe(cx, track.media);
             });
             self.rearm(track.session);
         }

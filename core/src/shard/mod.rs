@@ -172,7 +172,7 @@ impl Shard {
                 continue;
             };
             self.stats.timeouts += 1;
-            self.mutate(key, |session, cx| session.handle_timeout(cx));
+            self.mutate(key, Session::handle_timeout);
             self.settle(key);
         }
     }

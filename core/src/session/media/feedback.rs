@@ -21,16 +21,6 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Our canonical name: one per peer connection suffices, and it must tell nothing (RFC 7022).
 pub(crate) const CNAME: &str = "antiphon";
 
-const NO_BLOCK: ReportBlock = ReportBlock {
-    ssrc: 0,
-    fraction_lost: 0,
-    cumulative_lost: 0,
-    highest_sequence: 0,
-    jitter: 0,
-    last_sender_report: 0,
-    delay_since_last: 0,
-};
-
 /// What a peer's RTCP asks of the tracks it follows or publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
@@ -80,7 +70,7 @@ impl Media {
         let Some(keys) = &mut self.keys else { return };
         self.next_report = cx.now + REPORT_INTERVAL;
         let ntp = cx.epoch.ntp(cx.now);
-        let mut blocks = [NO_BLOCK; COUNT_MAX];
+        let mut blocks = [ReportBlock::default(); COUNT_MAX];
         let mut count = 0;
         let media = self
             .receivers

@@ -137,7 +137,7 @@ impl Media {
             last_receiver: 0,
             senders,
             report_ssrc: rng.u32(),
-            recorder: feedback.then(|| Box::default()),
+            recorder: feedback.then(Box::default),
             clock_offset: receiver::ClockOffset::default(),
             next_report: Timestamp::ZERO,
             round_trip: None,

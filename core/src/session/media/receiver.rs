@@ -63,7 +63,7 @@ impl Receiver {
             carries,
             window: ReplayWindow::default(),
             statistics: ReceiveStatistics::new(ssrc),
-            nack: nack.then(|| Box::default()),
+            nack: nack.then(Box::default),
             codec,
             clock: None,
             keyframes: KeyframeThrottle::default(),

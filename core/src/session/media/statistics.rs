@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::message::{ProfileName, SessionStats, TrackStats};
+use crate::plan::Codec;
 use crate::session::media::Media;
 use crate::session::media::receiver::{Carries, Receiver};
 use crate::session::media::sender::Sender;
@@ -57,7 +58,7 @@ impl Media {
 
     fn outbound(&self, media: u8, sender: &Sender, now: Timestamp) -> Option<TrackStats> {
         let plan = self.plan.media.get(usize::from(media))?;
-        let rate = sender.codec().map_or(1, |codec| codec.clock_rate());
+        let rate = sender.codec().map_or(1, Codec::clock_rate);
         Some(TrackStats {
             mid: plan.mid,
             kind: plan.kind,

@@ -28,7 +28,7 @@ pub struct SenderSummary {
 }
 
 /// What a receiver says of one source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReportBlock {
     /// The source.
     pub ssrc: u32,

@@ -514,9 +514,10 @@ fn padding_is_removed_wherever_it_stands() {
     assert_eq!(read.statuses().collect::<Vec<_>>(), [(9, Some(7))]);
 }
 
-/// Messages of libwebrtc's corpus and of aiortc's tests, read by hand.
+// Messages of libwebrtc's corpus and of aiortc's tests, read by hand.
+
 #[test]
-fn messages_of_others_read_as_they_meant_them() {
+fn feedback_of_others_reads_as_they_meant_it() {
     let remb = unhex("8fce0007123456780000000052454d420307fb93234567892345678a2345678b");
     let Packet::Remb(remb) = only(&remb) else {
         panic!("a REMB")
@@ -558,7 +559,10 @@ fn messages_of_others_read_as_they_meant_them() {
     };
     let expected = [entry(0x2345_6789, 13), entry(0x2345_678a, 14)];
     assert_eq!(request.entries().collect::<Vec<_>>(), expected);
+}
 
+#[test]
+fn reports_of_others_read_as_they_meant_them() {
     let compound = unhex(
         "80c900011ca5737981ca00061ca5737901106a316f6b526c6534675345494d774d4f000081cb00011ca57379",
     );

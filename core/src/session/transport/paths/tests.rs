@@ -31,86 +31,91 @@ fn standing(port: u16, priority: u32, nominated: Option<(u64, u64)>, active: u64
     }
 }
 
+const NOW: u64 = 100_000;
+
+/// What happens, the priorities of the current path and of the candidate, when the candidate was first
+/// nominated, how many ms the current path has been silent, and whether it moves at [`NOW`].
+type Row = (&'static str, u32, u32, Option<u64>, u64, bool);
+
+const ROWS: [Row; 10] = [
+    ("a rebinding moves at once", 100, 100, Some(NOW), 0, true),
+    (
+        "a better pair of the set-up moves at once",
+        100,
+        200,
+        Some(NOW),
+        0,
+        true,
+    ),
+    (
+        "a new but lesser path waits",
+        100,
+        50,
+        Some(NOW),
+        499,
+        false,
+    ),
+    (
+        "a new but lesser path moves after silence",
+        100,
+        50,
+        Some(NOW),
+        500,
+        true,
+    ),
+    (
+        "an old path of the same priority waits",
+        100,
+        100,
+        Some(1),
+        499,
+        false,
+    ),
+    (
+        "an old path of the same priority comes back",
+        100,
+        100,
+        Some(1),
+        500,
+        true,
+    ),
+    (
+        "a repeated nomination of a lesser path waits",
+        100,
+        50,
+        Some(1),
+        2_999,
+        false,
+    ),
+    (
+        "a repeated nomination wins in the end",
+        100,
+        50,
+        Some(1),
+        3_000,
+        true,
+    ),
+    (
+        "a check that nominates nothing waits longer",
+        100,
+        200,
+        None,
+        7_999,
+        false,
+    ),
+    (
+        "a check that nominates nothing wins in the end",
+        100,
+        200,
+        None,
+        8_000,
+        true,
+    ),
+];
+
 #[test]
 fn each_row_of_the_rule_decides_as_documented() {
-    const NOW: u64 = 100_000;
-    // (what, current, candidate, moves at NOW, with the current path silent for so many ms)
-    let rows = [
-        ("a rebinding moves at once", 100, 100, Some(NOW), 0, true),
-        (
-            "a better pair of the set-up moves at once",
-            100,
-            200,
-            Some(NOW),
-            0,
-            true,
-        ),
-        (
-            "a new but lesser path waits",
-            100,
-            50,
-            Some(NOW),
-            499,
-            false,
-        ),
-        (
-            "a new but lesser path moves after silence",
-            100,
-            50,
-            Some(NOW),
-            500,
-            true,
-        ),
-        (
-            "an old path of the same priority waits",
-            100,
-            100,
-            Some(1),
-            499,
-            false,
-        ),
-        (
-            "an old path of the same priority comes back",
-            100,
-            100,
-            Some(1),
-            500,
-            true,
-        ),
-        (
-            "a repeated nomination of a lesser path waits",
-            100,
-            50,
-            Some(1),
-            2_999,
-            false,
-        ),
-        (
-            "a repeated nomination wins in the end",
-            100,
-            50,
-            Some(1),
-            3_000,
-            true,
-        ),
-        (
-            "a check that nominates nothing waits longer",
-            100,
-            200,
-            None,
-            7_999,
-            false,
-        ),
-        (
-            "a check that nominates nothing wins in the end",
-            100,
-            200,
-            None,
-            8_000,
-            true,
-        ),
-    ];
-    for (what, ours, theirs, first, silence, moves) in rows {
+    for (what, ours, theirs, first, silence, moves) in ROWS {
         let current = standing(1, ours, Some((10, NOW - 10_000)), NOW - silence);
         let candidate = standing(2, theirs, first.map(|first| (first, NOW)), NOW);
         assert_eq!(decide_path(ms(NOW), &current, &candidate), moves, "{what}");
