@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 pub mod drive;
+#[cfg(feature = "sim")]
+pub mod fuzzing;
 pub mod ids;
 pub mod limits;
 pub mod message;

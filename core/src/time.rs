@@ -106,6 +106,18 @@ impl Epoch {
         Self { instant, unix }
     }
 
+    /// An epoch for tests and simulated time. There is no `Instant` but the one of now, so it counts from there;
+    /// nothing shows it. The wall clock of timestamp zero is 2027-01-15 08:00 UTC, always.
+    #[cfg(any(test, feature = "sim"))]
+    #[must_use]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an Instant cannot be made otherwise"
+    )]
+    pub fn simulated() -> Self {
+        Self::new(Instant::now(), Duration::from_secs(1_800_000_000))
+    }
+
     /// The `Instant` of a timestamp, for the ICE and DTLS crates.
     #[must_use]
     pub fn instant(&self, at: Timestamp) -> Instant {

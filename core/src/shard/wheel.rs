@@ -171,7 +171,9 @@ impl Wheel {
         } else {
             let list = usize::from(list);
             self.heads[list] = next;
-            if next == NONE && list != FAR {
+            if next == NONE && list == FAR {
+                self.far_earliest = None;
+            } else if next == NONE {
                 self.occupied[list / 64] &= !(1 << (list % 64));
             }
         }
@@ -226,6 +228,17 @@ mod tests {
         assert!(drain(&mut wheel, Timestamp::from_nanos(5_999_999)).is_empty());
         assert_eq!(drain(&mut wheel, Timestamp::from_millis(6)), [3]);
         assert!(drain(&mut wheel, Timestamp::from_millis(6_000)).is_empty());
+        assert_eq!(wheel.next(), None);
+    }
+
+    #[test]
+    fn a_far_deadline_that_is_cleared_wakes_nobody() {
+        let mut wheel = Wheel::new();
+        wheel.arm(0, Some(Timestamp::from_millis(25_000)));
+        wheel.arm(1, Some(Timestamp::from_millis(29_000)));
+        wheel.arm(0, None);
+        assert!(wheel.next().is_some());
+        wheel.arm(1, None);
         assert_eq!(wheel.next(), None);
     }
 
