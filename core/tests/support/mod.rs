@@ -18,6 +18,7 @@ use antiphon_core::sdp::{Offer, Purpose};
 use antiphon_core::session::transport::Identity;
 use antiphon_core::shard::{Shard, ShardConfig};
 use antiphon_core::time::{Epoch, Timestamp};
+use antiphon_core::wire::{Class, classify};
 use str0m::change::SdpAnswer;
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
@@ -82,6 +83,8 @@ pub(crate) struct World {
     /// Copies of what reached the shard from peers, newest last, when `record` is set.
     pub(crate) recorded: Vec<Flying>,
     pub(crate) record: bool,
+    /// Keeps SRTP from the shard, as if it were lost last: with `record`, for measuring with it later.
+    pub(crate) withhold_media: bool,
     flying: BTreeMap<(Timestamp, u64), Flying>,
     departed: u64,
     requests: u64,
@@ -122,6 +125,7 @@ impl World {
             sent_to: BTreeMap::new(),
             recorded: Vec::new(),
             record: false,
+            withhold_media: false,
             flying: BTreeMap::new(),
             departed: 0,
             requests: 0,
@@ -422,6 +426,9 @@ impl World {
         if datagram.destination == SERVER {
             if self.record {
                 self.recorded.push(datagram.clone());
+            }
+            if self.withhold_media && classify(&datagram.contents) == Class::Rtp {
+                return;
             }
             self.inject(datagram.source, &datagram.contents);
             return;
