@@ -23,6 +23,7 @@ use antiphon_core::sdp::{Offer, Purpose};
 use antiphon_core::session::transport::Identity;
 use antiphon_core::shard::{Shard, ShardConfig};
 use antiphon_core::time::{Epoch, Timestamp};
+use antiphon_core::wire::{Class, classify};
 use str0m::change::SdpAnswer;
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
@@ -77,6 +78,8 @@ pub(crate) struct World {
     pub(crate) record: bool,
     /// What the shard sent to these addresses lies here and flies nowhere.
     pub(crate) taps: BTreeMap<SocketAddr, Vec<Vec<u8>>>,
+    /// Keeps SRTP from the shard, as if it were lost last: with `record`, for measuring with it later.
+    pub(crate) withhold_media: bool,
     flying: BTreeMap<(Timestamp, u64), Flying>,
     departed: u64,
     requests: u64,
@@ -115,6 +118,7 @@ impl World {
             recorded: Vec::new(),
             record: false,
             taps: BTreeMap::new(),
+            withhold_media: false,
             flying: BTreeMap::new(),
             departed: 0,
             requests: 0,
@@ -455,6 +459,9 @@ impl World {
         if datagram.destination == SERVER {
             if self.record {
                 self.recorded.push(datagram.clone());
+            }
+            if self.withhold_media && classify(&datagram.contents) == Class::Rtp {
+                return;
             }
             self.inject(datagram.source, &datagram.contents);
             return;
