@@ -87,7 +87,7 @@ impl Raw {
                 match dtls.poll_output(&mut buffer) {
                     Output::Packet(packet) => world.inject(address, packet),
                     Output::KeyingMaterial(exported, profile) => {
-                        keys = Some((exported.to_vec(), profile))
+                        keys = Some((exported.to_vec(), profile));
                     }
                     Output::Connected => done = true,
                     Output::Timeout(_) => break,
