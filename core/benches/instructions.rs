@@ -1,4 +1,5 @@
-//! Instructions a packet, counted by callgrind: repeatable to a fraction of a percent on any machine, where times are not.
+//! Instructions a packet, counted by callgrind: repeatable to a fraction of a percent on any machine, where
+//! times are not.
 //!
 //! ```text
 //! cargo bench --workspace --bench instructions              prints the figures beside the baseline
