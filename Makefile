@@ -32,4 +32,4 @@ check:
 
 # Instruction counts against the committed baseline: repeatable, unlike times on a shared machine.
 bench:
-	$(CARGO) bench --package antiphon-core --bench instructions --locked -- --check
+	$(CARGO) bench --workspace --bench instructions --locked -- --check

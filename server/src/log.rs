@@ -9,7 +9,9 @@ use crate::config::LogFormat;
 
 /// Starts logging. `RUST_LOG` overrides the level (`info`). Only the first call of a process counts.
 pub fn start(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // The STUN library warns of what strangers send; a peer must not fill the log.
+    let quiet = || EnvFilter::new("info,is=error");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| quiet());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

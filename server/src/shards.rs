@@ -10,6 +10,7 @@ use antiphon_core::message::Event;
 use antiphon_core::rng::Seed;
 use antiphon_core::session::transport::Identity;
 use antiphon_core::shard::{ConfigError, Shard, ShardConfig};
+use antiphon_runtime_glommio::Unavailable;
 use antiphon_udp::{Clock, RECV_BUFFER_BYTES_WANTED, Socket};
 use tracing::error;
 
@@ -40,6 +41,9 @@ pub enum ShardsError {
     /// The runtime is not part of this build.
     #[error("runtime = {0} is not in this build; it has {BUILT_IN}, and auto takes the first")]
     RuntimeMissing(&'static str),
+    /// The machine does not let the runtime work.
+    #[error("runtime = glommio cannot run here: {0}; or take runtime = auto")]
+    RuntimeUnavailable(#[from] Unavailable),
     /// The media socket.
     #[error("cannot open the media socket {address} (media_ip, media_port): {error}")]
     Socket {
@@ -125,7 +129,10 @@ fn decide_runtime(choice: RuntimeChoice) -> Result<(Runtime, &'static str), Shar
         RuntimeChoice::Smol => Ok((Runtime::Smol, "it was asked for")),
         #[cfg(not(feature = "smol"))]
         RuntimeChoice::Smol => Err(ShardsError::RuntimeMissing("smol")),
-        RuntimeChoice::Glommio => Err(ShardsError::RuntimeMissing("glommio")),
+        RuntimeChoice::Glommio => {
+            antiphon_runtime_glommio::probe()?;
+            Err(ShardsError::RuntimeMissing("glommio"))
+        }
     }
 }
 

@@ -40,6 +40,8 @@ pub struct NackGenerator {
     missing: Vec<Missing>,
     /// Packets that raised the highest number.
     advances: u64,
+    /// Where the newest keyframe began.
+    keyframe: Option<u64>,
     /// A keyframe that begins here or later makes up for what was given up. `None`: nothing was.
     keyframe_from: Option<u64>,
 }
@@ -72,12 +74,10 @@ impl NackGenerator {
         }
     }
 
-    /// A keyframe begins at `sequence`: what is missing before it matters no more.
+    /// A keyframe begins at `sequence`. What is missing before it is still asked for, as the pictures
+    /// before it have yet to be shown, but to give it up calls for no other keyframe.
     pub fn note_keyframe(&mut self, sequence: u64) {
-        let older = self
-            .missing
-            .partition_point(|missing| missing.sequence < sequence);
-        self.missing.drain(..older);
+        self.keyframe = self.keyframe.max(Some(sequence));
         if self.keyframe_from.is_some_and(|from| sequence >= from) {
             self.keyframe_from = None;
         }
@@ -88,14 +88,16 @@ impl NackGenerator {
     /// If `out` is full, more may be due: poll again. `round_trip` spaces the requests; zero if unknown.
     pub fn poll(&mut self, now: Timestamp, round_trip: Duration, out: &mut [u16]) -> usize {
         let again = now + round_trip.max(NACK_INTERVAL_MIN);
-        let keyframe_from = &mut self.keyframe_from;
+        let (keyframe, keyframe_from) = (self.keyframe, &mut self.keyframe_from);
         let mut count = 0;
         self.missing.retain_mut(|missing| {
             if missing.due > now {
                 return true;
             }
             if missing.expires <= now || missing.tries >= NACK_TRIES_MAX {
-                *keyframe_from = (*keyframe_from).max(Some(missing.sequence.saturating_add(1)));
+                if keyframe.is_none_or(|keyframe| keyframe <= missing.sequence) {
+                    *keyframe_from = (*keyframe_from).max(Some(missing.sequence.saturating_add(1)));
+                }
                 return false;
             }
             if let Some(slot) = out.get_mut(count) {
@@ -132,7 +134,10 @@ impl NackGenerator {
     fn on_advance(&mut self, now: Timestamp, highest: u64, sequence: u64) {
         self.advances += 1;
         let gap = sequence - highest - 1;
-        if gap > (NACK_MISSING_MAX - self.missing.len()) as u64 {
+        if gap > self.room() {
+            self.drop_before_keyframe();
+        }
+        if gap > self.room() {
             self.missing.clear();
             self.keyframe_from = Some(sequence);
             return;
@@ -147,6 +152,17 @@ impl NackGenerator {
             });
         }
         self.hurry(now);
+    }
+
+    fn room(&self) -> u64 {
+        (NACK_MISSING_MAX - self.missing.len()) as u64
+    }
+
+    fn drop_before_keyframe(&mut self) {
+        let older = self
+            .missing
+            .partition_point(|missing| Some(missing.sequence) < self.keyframe);
+        self.missing.drain(..older);
     }
 
     /// Makes due what enough later packets have passed.

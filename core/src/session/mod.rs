@@ -151,6 +151,10 @@ impl Session {
     ) -> Result<Checked, DropReason> {
         let checked = self.transport.handle_stun(cx.now, path, packet, cx);
         self.poll_transport(cx);
+        // An index beyond the last is never sealed; that the session ends with the next check is soon enough.
+        if self.media.is_exhausted() {
+            self.close(cx, CloseReason::KeyExhausted);
+        }
         checked
     }
 

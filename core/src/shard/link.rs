@@ -1,7 +1,7 @@
 //! Sessions come, publish, follow each other and go: keeps tracks linked to those who follow them.
 
 use crate::ids::{ParticipantId, RoomId, SessionId, SessionKey};
-use crate::message::{CloseReason, Event, ProfileName, Role};
+use crate::message::{CloseReason, Event, ProfileName, Role, Target};
 use crate::net::Path;
 use crate::plan::MediaKind;
 use crate::session::media::{Follower, Incoming, TrackKey};
@@ -184,6 +184,10 @@ impl Shard {
         let Some(entry) = self.rooms.find_mut(room) else {
             return;
         };
+        // Another session of the same participant may publish by now.
+        if entry.resolve(Target::Participant(participant)).is_some() {
+            return;
+        }
         if let Some(participant) = entry.speaker.note_left(self.now, participant) {
             self.events
                 .push_back(Event::ActiveSpeaker { room, participant });

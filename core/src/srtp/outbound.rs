@@ -48,6 +48,13 @@ impl SendSource {
         self.used.highest()
     }
 
+    /// Nothing more can be sealed: the session must end (RFC 3711 §9.2).
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        self.highest()
+            .is_some_and(|index| index + 1 >= RTP_INDEX_END)
+    }
+
     /// A source that has sealed `index` alone.
     #[cfg(test)]
     pub(super) fn starting_at(ssrc: u32, index: u64) -> Self {
@@ -107,6 +114,12 @@ impl Outbound {
     #[must_use]
     pub const fn profile(&self) -> ProfileName {
         self.profile
+    }
+
+    /// No RTCP can be sealed any more: the session must end (RFC 3711 §9.2).
+    #[must_use]
+    pub const fn is_rtcp_exhausted(&self) -> bool {
+        self.rtcp_index >= RTCP_INDEX_END
     }
 
     /// The right to send as `ssrc` under this key. `None` if it was given away before, or after

@@ -3,26 +3,34 @@
 //! str0m's `Rtc` is an independent implementation: what it accepts and decodes is judged by others' code.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::collections::{BTreeMap, VecDeque};
+pub(crate) mod media;
+mod peer;
+pub(crate) mod raw;
+
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use antiphon_core::drive::TransmitBatch;
 use antiphon_core::ids::{ParticipantId, RequestId, RoomId, SessionId, ShardId};
-use antiphon_core::message::{Command, CommandError, Event, Role, SessionStats, Target};
+use antiphon_core::message::{
+    CloseReason, Command, CommandError, Event, Role, SessionStats, Target,
+};
 use antiphon_core::net::Datagram;
-use antiphon_core::plan::{Codec, SessionPlan};
+use antiphon_core::plan::{Codec, IceCredentials, LocalDescription, SessionPlan};
 use antiphon_core::rng::{Rng, Seed};
 use antiphon_core::sdp::{Offer, Purpose};
 use antiphon_core::session::transport::Identity;
 use antiphon_core::shard::{Shard, ShardConfig};
 use antiphon_core::time::{Epoch, Timestamp};
+use antiphon_core::wire::{Class, classify};
 use str0m::change::SdpAnswer;
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
-use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite, SeqNo, Ssrc};
-use str0m::{Candidate, Event as PeerEvent, Input, Output, Rtc};
+use str0m::rtp::{ExtensionValues, RtpWrite, SeqNo};
+use str0m::{Candidate, Input, Output, Rtc};
+
+pub(crate) use self::peer::Peer;
 
 /// Where the shard listens.
 pub(crate) const SERVER: SocketAddr =
@@ -44,28 +52,14 @@ pub(crate) struct Link {
     pub(crate) loss_permille: u32,
 }
 
-/// One str0m peer.
-pub(crate) struct Peer {
-    pub(crate) rtc: Rtc,
-    pub(crate) address: SocketAddr,
-    /// Datagrams the world sends to this address reach the peer too (as behind a NAT).
-    pub(crate) public: SocketAddr,
-    pub(crate) session: Option<SessionId>,
-    pub(crate) mids: Vec<Mid>,
-    pub(crate) connected: bool,
-    pub(crate) closed: bool,
-    pub(crate) packets: Vec<RtpPacket>,
-    pub(crate) keyframe_requests: Vec<(Timestamp, Mid)>,
-    pub(crate) estimates: u64,
-    timeout: Instant,
-    senders: BTreeMap<Mid, Outgoing>,
-}
-
-#[derive(Clone, Copy)]
-struct Outgoing {
-    ssrc: Ssrc,
-    payload_type: u8,
-    next: u64,
+impl Link {
+    /// 5 ms, with this loss.
+    pub(crate) const fn lossy(loss_permille: u32) -> Self {
+        Self {
+            delay: Duration::from_millis(5),
+            loss_permille,
+        }
+    }
 }
 
 /// Virtual time, a shard, its peers, and what flies between them.
@@ -82,6 +76,10 @@ pub(crate) struct World {
     /// Copies of what reached the shard from peers, newest last, when `record` is set.
     pub(crate) recorded: Vec<Flying>,
     pub(crate) record: bool,
+    /// What the shard sent to these addresses lies here and flies nowhere.
+    pub(crate) taps: BTreeMap<SocketAddr, Vec<Vec<u8>>>,
+    /// Keeps SRTP from the shard, as if it were lost last: with `record`, for measuring with it later.
+    pub(crate) withhold_media: bool,
     flying: BTreeMap<(Timestamp, u64), Flying>,
     departed: u64,
     requests: u64,
@@ -114,14 +112,13 @@ impl World {
             now: Timestamp::from_millis(1),
             peers: Vec::new(),
             events: Vec::new(),
-            link: Link {
-                delay: Duration::from_millis(5),
-                loss_permille: 0,
-            },
+            link: Link::lossy(0),
             rng: seed.derive("world", 0).rng(),
             sent_to: BTreeMap::new(),
             recorded: Vec::new(),
             record: false,
+            taps: BTreeMap::new(),
+            withhold_media: false,
             flying: BTreeMap::new(),
             departed: 0,
             requests: 0,
@@ -171,25 +168,13 @@ impl World {
         let (session, local) = self
             .open(negotiated.plan().clone(), role)
             .expect("there is room");
-        let answer = negotiated.answer(&local, &[SERVER], 1);
-        let answer = SdpAnswer::from_sdp_string(&answer).expect("str0m reads our answer");
+        let text = negotiated.answer(&local, &[SERVER], 1);
+        let answer = SdpAnswer::from_sdp_string(&text).expect("str0m reads our answer");
         rtc.sdp_api()
             .accept_answer(pending, answer)
             .expect("str0m accepts our answer");
-        self.peers.push(Peer {
-            rtc,
-            address,
-            public: address,
-            session: Some(session),
-            mids,
-            connected: false,
-            closed: false,
-            packets: Vec::new(),
-            keyframe_requests: Vec::new(),
-            estimates: 0,
-            timeout: now,
-            senders: BTreeMap::new(),
-        });
+        let peer = Peer::new(rtc, address, (session, text), mids, now);
+        self.peers.push(peer);
         number
     }
 
@@ -198,7 +183,7 @@ impl World {
         &mut self,
         plan: SessionPlan,
         role: Role,
-    ) -> Result<(SessionId, antiphon_core::plan::LocalDescription), CommandError> {
+    ) -> Result<(SessionId, LocalDescription), CommandError> {
         self.requests += 1;
         let request = RequestId(self.requests);
         let plan = Box::new(plan);
@@ -286,21 +271,33 @@ impl World {
 
     /// A peer sends one RTP packet; `time` in units of its clock.
     pub(crate) fn send(&mut self, peer: usize, mid: Mid, time: u32, marker: bool, payload: &[u8]) {
+        self.send_as_loud(peer, mid, time, marker, payload, -20);
+    }
+
+    /// The same with an audio level in dBov.
+    pub(crate) fn send_as_loud(
+        &mut self,
+        peer: usize,
+        mid: Mid,
+        time: u32,
+        marker: bool,
+        payload: &[u8],
+        level: i8,
+    ) {
         let instant = self.epoch.instant(self.now);
-        let sender = self.peers[peer].sender(mid);
+        let sender = self.peers[peer].next_number(mid);
         let mut api = self.peers[peer].rtc.direct_api();
         let stream = api
             .stream_tx(&sender.ssrc)
             .expect("the stream was found before");
-        let sequence = SeqNo::from(sender.next);
         let values = ExtensionValues {
-            audio_level: Some(-20),
+            audio_level: Some(level),
             voice_activity: Some(true),
             ..Default::default()
         };
         let write = RtpWrite::new(
             sender.payload_type.into(),
-            sequence,
+            SeqNo::from(sender.next),
             time,
             instant,
             Arc::<[u8]>::from(payload),
@@ -309,27 +306,70 @@ impl World {
         .ext_vals(values)
         .nackable(true);
         stream.write_rtp(write);
-        self.peers[peer]
-            .senders
-            .get_mut(&mid)
-            .expect("found above")
-            .next += 1;
+        self.nudge(peer);
+        self.run_for(Duration::ZERO);
+    }
+
+    /// Lets a peer do what it was told to.
+    pub(crate) fn nudge(&mut self, peer: usize) {
+        let instant = self.epoch.instant(self.now);
         self.peers[peer]
             .rtc
             .handle_input(Input::Timeout(instant))
             .expect("the peer lives");
         self.drain_peer(peer);
-        self.run_for(Duration::ZERO);
     }
 
-    /// Sets the number of a peer's next packet.
-    pub(crate) fn set_next_sequence(&mut self, peer: usize, mid: Mid, next: u64) {
-        let _found: Outgoing = self.peers[peer].sender(mid);
+    /// Ends a peer's session from our side.
+    pub(crate) fn close(&mut self, peer: usize) {
+        let session = self.peers[peer].session.expect("it was opened");
+        let reason = CloseReason::Requested;
+        self.command(Command::Close { session, reason });
+    }
+
+    /// Restarts ICE as a client that renegotiates: new credentials on both sides, the rest as it was.
+    pub(crate) fn restart(&mut self, peer: usize) {
+        let session = self.peers[peer].session.expect("it was opened");
+        let mut changes = self.peers[peer].rtc.sdp_api();
+        let ours = changes.ice_restart(true);
+        let (_, pending) = changes.apply().expect("a restart is a change");
+        self.requests += 1;
+        let request = RequestId(self.requests);
+        let remote_ice = IceCredentials {
+            ufrag: ours.ufrag,
+            password: ours.pass,
+        };
+        self.command(Command::Restart {
+            request,
+            session,
+            remote_ice,
+        });
+        let ice = self.events.iter().rev().find_map(|event| match event {
+            Event::Restarted {
+                request: answered,
+                ice,
+            } if *answered == request => Some(ice.clone()),
+            _ => None,
+        });
+        let ice = ice.expect("the session was there");
+        // The answer of before with the new credentials: nothing else changes (RFC 9725 §4.4.2).
+        let mut answer = String::new();
+        for line in self.peers[peer].answer.lines() {
+            let replaced = match line.split_once(':') {
+                Some(("a=ice-ufrag", _)) => format!("a=ice-ufrag:{}", ice.ufrag),
+                Some(("a=ice-pwd", _)) => format!("a=ice-pwd:{}", ice.password),
+                _ => line.to_owned(),
+            };
+            answer.push_str(&replaced);
+            answer.push_str("\r\n");
+        }
+        let answer = SdpAnswer::from_sdp_string(&answer).expect("only two values changed");
         self.peers[peer]
-            .senders
-            .get_mut(&mid)
-            .expect("found above")
-            .next = next;
+            .rtc
+            .sdp_api()
+            .accept_answer(pending, answer)
+            .expect("str0m accepts a restart");
+        self.nudge(peer);
     }
 
     /// A peer asks for a keyframe of a track it receives.
@@ -339,6 +379,7 @@ impl World {
             .stream_rx_by_mid(mid, None)
             .expect("it receives this track");
         stream.request_keyframe(KeyframeRequestKind::Pli);
+        self.nudge(peer);
     }
 
     /// Throws a datagram at the shard.
@@ -408,11 +449,7 @@ impl World {
         let instant = self.epoch.instant(self.now);
         for peer in 0..self.peers.len() {
             if !self.peers[peer].closed && self.peers[peer].timeout <= instant {
-                self.peers[peer]
-                    .rtc
-                    .handle_input(Input::Timeout(instant))
-                    .expect("the peer lives");
-                self.drain_peer(peer);
+                self.nudge(peer);
             }
         }
         true
@@ -422,6 +459,9 @@ impl World {
         if datagram.destination == SERVER {
             if self.record {
                 self.recorded.push(datagram.clone());
+            }
+            if self.withhold_media && classify(&datagram.contents) == Class::Rtp {
+                return;
             }
             self.inject(datagram.source, &datagram.contents);
             return;
@@ -461,7 +501,8 @@ impl World {
                         destination: transmit.destination,
                         contents: transmit.contents.to_vec(),
                     };
-                    self.fly(flying);
+                    let link = peer.up.unwrap_or(self.link);
+                    self.fly(flying, link);
                 }
                 Ok(Output::Event(event)) => peer.note(event, self.now),
                 Err(_) => {
@@ -477,8 +518,8 @@ impl World {
         while let Some(event) = self.shard.poll_event() {
             self.events.push(event);
         }
-        let batch: &mut TransmitBatch = self.shard.transmits_mut();
-        let sent: VecDeque<_> = batch
+        let batch = self.shard.transmits_mut();
+        let sent: Vec<_> = batch
             .iter()
             .map(|(meta, bytes)| Flying {
                 source: SERVER,
@@ -492,66 +533,23 @@ impl World {
         for datagram in sent {
             let entry = self.sent_to.entry(datagram.destination).or_default();
             *entry = (entry.0 + 1, entry.1 + datagram.contents.len() as u64);
-            self.fly(datagram);
+            if let Some(tap) = self.taps.get_mut(&datagram.destination) {
+                tap.push(datagram.contents);
+                continue;
+            }
+            let peers = &mut self.peers.iter();
+            let to = peers.find(|peer| peer.public == datagram.destination);
+            let link = to.and_then(|peer| peer.down).unwrap_or(self.link);
+            self.fly(datagram, link);
         }
     }
 
-    fn fly(&mut self, datagram: Flying) {
+    fn fly(&mut self, datagram: Flying, link: Link) {
         self.departed += 1;
-        if self.rng.below(1_000) >= self.link.loss_permille {
-            self.flying
-                .insert((self.now + self.link.delay, self.departed), datagram);
+        if self.rng.below(1_000) >= link.loss_permille {
+            let at = self.now + link.delay;
+            self.flying.insert((at, self.departed), datagram);
         }
-    }
-}
-
-impl Peer {
-    fn sender(&mut self, mid: Mid) -> Outgoing {
-        if let Some(sender) = self.senders.get(&mid) {
-            return *sender;
-        }
-        let params = self
-            .rtc
-            .media(mid)
-            .expect("the section exists")
-            .remote_pts()
-            .to_vec();
-        let payload_type = *params.first().expect("a codec was agreed");
-        let mut api = self.rtc.direct_api();
-        let stream = api
-            .stream_tx_by_mid(mid, None)
-            .expect("it sends this track");
-        let sender = Outgoing {
-            ssrc: stream.ssrc(),
-            payload_type: *payload_type,
-            next: 1,
-        };
-        self.senders.insert(mid, sender);
-        sender
-    }
-
-    fn note(&mut self, event: PeerEvent, now: Timestamp) {
-        match event {
-            PeerEvent::Connected => self.connected = true,
-            PeerEvent::RtpPacket(packet) => self.packets.push(packet),
-            PeerEvent::KeyframeRequest(request) => self.keyframe_requests.push((now, request.mid)),
-            PeerEvent::EgressBitrateEstimate(_) => self.estimates += 1,
-            _ => {}
-        }
-    }
-
-    /// Payloads received with a payload type of this codec.
-    pub(crate) fn payloads(&self, mid: Mid) -> Vec<Vec<u8>> {
-        let of_section = |packet: &&RtpPacket| {
-            self.rtc
-                .media(mid)
-                .is_some_and(|media| media.remote_pts().contains(&packet.header.payload_type))
-        };
-        self.packets
-            .iter()
-            .filter(of_section)
-            .map(|packet| packet.payload.to_vec())
-            .collect()
     }
 }
 
@@ -560,6 +558,14 @@ pub(crate) fn publisher(room: u32, participant: u32) -> Role {
     Role::Publish {
         room: RoomId(room),
         participant: ParticipantId(participant),
+    }
+}
+
+/// The role of a subscriber to whoever publishes last.
+pub(crate) fn subscriber(room: u32) -> Role {
+    Role::Subscribe {
+        room: RoomId(room),
+        target: Target::Newest,
     }
 }
 

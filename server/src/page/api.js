@@ -108,10 +108,13 @@ export async function rooms(signal) {
  */
 export async function isTaken(room, name, signal) {
   try {
+    // Asked for by name, a room with nobody in it is a 404, which browsers report as an error.
+    const open = await rooms(signal);
+    if (!open.some((other) => other.room === room)) return false;
     const { participants } = await readJson(`/api/rooms/${encodeURIComponent(room)}`, signal);
     return participants.some((participant) => participant.name === name);
   } catch {
-    // A room that does not exist has nobody in it; other failures show when joining.
+    // What failed here fails when joining too, and is explained there.
     return false;
   }
 }

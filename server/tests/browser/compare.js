@@ -20,6 +20,12 @@
   };
   const serverTrack = (stats) => stats.tracks.find(({ direction }) => direction === 'inbound');
 
+  // A round trip needs a report of the browser's and one that answers it: up to 8 s.
+  for (let round = 0; round < 20; round += 1) {
+    await nextSample();
+    const far = one(await session.pc.getStats(), 'remote-inbound-rtp');
+    if (far?.roundTripTime !== undefined) break;
+  }
   await nextSample();
   const server_first = await serverStats();
   const first = await session.pc.getStats();

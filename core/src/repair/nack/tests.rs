@@ -108,10 +108,30 @@ fn what_was_given_up_is_still_new_when_it_comes_and_then_a_duplicate() {
 }
 
 #[test]
-fn a_keyframe_makes_older_gaps_irrelevant_and_newer_ones_not() {
+fn gaps_before_a_keyframe_are_asked_for_but_given_up_without_another_keyframe() {
+    let mut generator = after([10, 12, 14]);
+    generator.note_keyframe(14);
+    assert_eq!(asked(&mut generator, at(10)), [11, 13]);
+    assert!(asked(&mut generator, at(1_000)).is_empty());
+    assert!(!generator.needs_keyframe());
+
     let mut generator = after([10, 12, 14, 16]);
     generator.note_keyframe(14);
-    assert_eq!(asked(&mut generator, at(10)), [15]);
+    assert!(asked(&mut generator, at(1_000)).is_empty());
+    assert!(
+        generator.needs_keyframe(),
+        "15 came after the keyframe began"
+    );
+}
+
+#[test]
+fn gaps_before_a_keyframe_make_room_for_newer_ones() {
+    let full = 1 + NACK_MISSING_MAX as u64;
+    let mut generator = after([0, full]);
+    generator.note_keyframe(full);
+    generator.note_received(at(11), full + 2);
+    assert_eq!(asked(&mut generator, at(21)), [full as u16 + 1]);
+    assert!(!generator.needs_keyframe());
 }
 
 #[test]

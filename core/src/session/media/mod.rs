@@ -316,6 +316,19 @@ impl Media {
         }
     }
 
+    /// Whether a key has no index left: then nothing more may be sealed, and the session must end.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        let rtcp = self
+            .keys
+            .as_ref()
+            .is_some_and(|keys| keys.outbound.is_rtcp_exhausted());
+        rtcp || self
+            .senders
+            .iter()
+            .flatten()
+            .any(|sender| sender.is_exhausted())
+    }
+
     /// The sending half of a section.
     pub(crate) fn sender_mut(&mut self, media: u8) -> Option<&mut Sender> {
         self.senders.get_mut(usize::from(media))?.as_deref_mut()

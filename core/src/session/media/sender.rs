@@ -133,6 +133,12 @@ impl Sender {
         }
     }
 
+    /// Whether its key has no index left for it.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        let rtx = self.rtx.as_ref().and_then(|rtx| rtx.source.as_ref());
+        self.source.iter().chain(rtx).any(SendSource::is_exhausted)
+    }
+
     /// Follows another track from its next keyframe (video) or packet (audio) on.
     pub(crate) fn follow(&mut self, track: Option<TrackKey>) {
         self.track = track;

@@ -253,11 +253,13 @@ fn rtp_ends_after_2_to_the_48_packets() {
         let mut source = SendSource::starting_at(SSRC, RTP_INDEX_END - 3);
         let mut window = ReplayWindow::starting_at(RTP_INDEX_END - 3);
         for sequence_number in [65_534, 65_535] {
+            assert!(!source.is_exhausted());
             let sealed = seal(&outbound, &mut source, sequence_number, &[], b"last").unwrap();
             let (index, plain) = open(&inbound, &mut window, &sealed).unwrap();
             assert_eq!(index, RTP_INDEX_END - 65_536 + u64::from(sequence_number));
             assert_eq!(plain, b"last");
         }
+        assert!(source.is_exhausted());
         assert_eq!(
             seal(&outbound, &mut source, 0, &[], b"more"),
             Err(SealError::Exhausted)
@@ -282,10 +284,12 @@ fn rtcp_ends_after_2_to_the_31_packets() {
         let (outbound, mut inbound) = pair(profile);
         let mut outbound = outbound.with_rtcp_index((1 << 31) - 2);
         for _ in 0..2 {
+            assert!(!outbound.is_rtcp_exhausted());
             let mut sealed = seal_rtcp(&mut outbound, SSRC, b"report").unwrap();
             let length = inbound.open_rtcp(&mut sealed).unwrap();
             assert_eq!(&sealed[8..length], b"report");
         }
+        assert!(outbound.is_rtcp_exhausted());
         assert_eq!(
             seal_rtcp(&mut outbound, SSRC, b"report"),
             Err(SealError::Exhausted)

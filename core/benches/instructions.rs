@@ -1,0 +1,412 @@
+//! Instructions a packet, counted by callgrind: repeatable to a fraction of a percent on any machine, where times are not.
+//!
+//! ```text
+//! cargo bench --workspace --bench instructions              prints the figures beside the baseline
+//! cargo bench --workspace --bench instructions -- --check   fails on more than 5 % over it, or over a budget
+//! cargo bench --workspace --bench instructions -- --write   makes the figures the baseline
+//! ```
+//!
+//! The program runs itself under valgrind once a case, and collects only inside `measured_*`. Sessions come of real
+//! handshakes with str0m peers, packets are what those peers sealed, and what the shard sends is consumed as the pump
+//! consumes it. To see where the instructions go, do by hand what `count` does, with `--callgrind-out-file=FILE`, and
+//! give the file to `callgrind_annotate`.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use antiphon_core::ids::RoomId;
+use antiphon_core::message::{Event, Role, Target};
+use antiphon_core::net::Datagram;
+use antiphon_core::plan::Codec;
+use antiphon_core::shard::Shard;
+use antiphon_core::time::Timestamp;
+use antiphon_core::wire::{Class, classify};
+use str0m::media::{Direction, MediaKind};
+
+use crate::support::{SERVER, World, publisher};
+
+const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.baseline");
+/// Growth over the baseline that fails: compilers and cipher libraries move counts by less.
+const GROWTH_PERCENT_MAX: u64 = 5;
+/// What a packet may cost, all bookkeeping included.
+const BUDGETS: &[(&str, u64)] = &[
+    ("received", 2_200),
+    ("forwarded", 2_200),
+    ("forwarded, 20 sections", 2_200),
+    ("echo, in and out", 4_400),
+    ("echo, 20 tracks in turn", 4_400),
+];
+
+/// Packets handled before counting: caches, tables and buffers have their sizes then.
+const WARM_UP: usize = 100;
+/// Packets counted.
+const COUNTED: usize = 2_000;
+const PAYLOAD_BYTES: usize = 100;
+const PACKET_INTERVAL: Duration = Duration::from_millis(20);
+
+const USAGE: &str = "usage: instructions [--check | --write | --case NAME]";
+
+/// Runs under valgrind, by the names they are called with.
+const CASES: &[(&str, fn())] = &[
+    ("received", || publish(0, 1)),
+    ("fan-out-1", || publish(1, 1)),
+    ("fan-out-11", || publish(11, 1)),
+    ("fan-out-1-of-20", || publish(1, 20)),
+    ("echo", || echo(1)),
+    ("echo-20", || echo(20)),
+    ("unknown-source", unknown_source),
+    ("check", check),
+    ("idle-turn", idle_turn),
+];
+
+fn main() -> ExitCode {
+    // Cargo adds `--bench`.
+    let arguments: Vec<_> = std::env::args()
+        .skip(1)
+        .filter(|a| a != "--bench")
+        .collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["--case", name] => run_case(name),
+        [] => compare(false),
+        ["--check"] => compare(true),
+        ["--write"] => write(),
+        _ => fail(USAGE),
+    }
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("{message}");
+    ExitCode::FAILURE
+}
+
+// --- Cases ---
+
+fn run_case(name: &str) -> ExitCode {
+    let Some((_, case)) = CASES.iter().find(|(found, _)| *found == name) else {
+        return fail(USAGE);
+    };
+    case();
+    ExitCode::SUCCESS
+}
+
+/// A datagram and when it comes.
+struct Delivery {
+    now: Timestamp,
+    source: SocketAddr,
+    contents: Vec<u8>,
+}
+
+/// One publisher of an audio track and so many subscribers, who could receive `sections` of them.
+fn publish(subscribers: usize, sections: usize) {
+    let mut world = World::new(1);
+    let peer = world.join(&[(MediaKind::Audio, Direction::SendOnly)], publisher(1, 1));
+    for _ in 0..subscribers {
+        let role = Role::Subscribe {
+            room: RoomId(1),
+            target: Target::Newest,
+        };
+        let offered = vec![(MediaKind::Audio, Direction::RecvOnly); sections];
+        let tracks = vec![Codec::Opus; sections];
+        world.join_with(&offered, role, |config| config, &tracks);
+    }
+    world.connect_all();
+    let packets = record(&mut world, peer);
+    let sent = measure(world, packets);
+    assert_eq!(
+        sent.media,
+        COUNTED * subscribers,
+        "a packet to each subscriber"
+    );
+}
+
+/// A peer that hears itself, its tracks in turn.
+fn echo(tracks: usize) {
+    let mut world = World::new(1);
+    let sections = vec![(MediaKind::Audio, Direction::SendRecv); tracks];
+    let peer = world.join(&sections, Role::Echo);
+    world.connect_all();
+    let packets = record(&mut world, peer);
+    assert_eq!(
+        measure(world, packets).media,
+        COUNTED,
+        "every packet comes back"
+    );
+}
+
+fn unknown_source() {
+    let mut world = World::new(1);
+    let peer = world.join(&[(MediaKind::Audio, Direction::SendRecv)], Role::Echo);
+    world.connect_all();
+    let mut packets = record(&mut world, peer);
+    for packet in &mut packets {
+        packet.source = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
+    }
+    assert_eq!(
+        measure(world, packets).media,
+        0,
+        "nothing comes back to a stranger"
+    );
+}
+
+/// A repeated connectivity check, answered; it puts off the end of consent, so the session's timer moves.
+fn check() {
+    let mut world = World::new(1);
+    world.record = true;
+    world.join(&[(MediaKind::Audio, Direction::SendRecv)], Role::Echo);
+    world.connect_all();
+    let is_check = |datagram: &&support::Flying| classify(&datagram.contents) == Class::Stun;
+    let check = world
+        .recorded
+        .iter()
+        .rfind(is_check)
+        .expect("peers send checks")
+        .clone();
+    let copies = (1..=WARM_UP + COUNTED).map(|number| Delivery {
+        now: world.now + PACKET_INTERVAL * number as u32,
+        source: check.source,
+        contents: check.contents.clone(),
+    });
+    let copies = copies.collect();
+    assert_eq!(
+        measure(world, copies).control,
+        COUNTED,
+        "every check is answered"
+    );
+}
+
+/// A turn of the pump with nothing to do, among 100 sessions.
+fn idle_turn() {
+    let mut world = World::new(1);
+    for _ in 0..100 {
+        world.join(&[(MediaKind::Audio, Direction::SendRecv)], Role::Echo);
+    }
+    let turns: Vec<_> = (1..=COUNTED as u64)
+        .map(|number| world.now + Duration::from_micros(number))
+        .collect();
+    measured_turns(&mut world.shard, &turns);
+}
+
+/// What a peer's next packets look like on the wire, its tracks in turn; the shard has not seen them.
+fn record(world: &mut World, peer: usize) -> Vec<Delivery> {
+    let connected = |event: &Event| matches!(event, Event::Connected { .. });
+    assert!(world.events.iter().any(connected), "the handshake is done");
+    let mids = world.mids(peer);
+    (world.record, world.withhold_media) = (true, true);
+    for number in 0..WARM_UP + COUNTED {
+        let time = (number / mids.len()) as u32 * 960;
+        let mid = mids[number % mids.len()];
+        world.send(peer, mid, time, false, &[number as u8; PAYLOAD_BYTES]);
+        world.run_for(PACKET_INTERVAL);
+    }
+    world.run_for(Duration::from_secs(1));
+    let start = world.now;
+    let media = |datagram: &support::Flying| classify(&datagram.contents) == Class::Rtp;
+    let packets: Vec<_> = world
+        .recorded
+        .drain(..)
+        .filter(media)
+        .zip(1..)
+        .map(|(datagram, number)| Delivery {
+            now: start + PACKET_INTERVAL * number,
+            source: datagram.source,
+            contents: datagram.contents,
+        })
+        .collect();
+    assert_eq!(packets.len(), WARM_UP + COUNTED, "one datagram a packet");
+    packets
+}
+
+/// Transmits the counted deliveries caused.
+#[derive(Default)]
+struct Sent {
+    media: usize,
+    control: usize,
+}
+
+fn measure(mut world: World, mut deliveries: Vec<Delivery>) -> Sent {
+    let (warm_up, counted) = deliveries.split_at_mut(WARM_UP);
+    for delivery in warm_up {
+        deliver(&mut world.shard, delivery);
+    }
+    let before = world.shard.stats();
+    measured_deliveries(&mut world.shard, counted);
+    let after = world.shard.stats();
+    let media = (after.rtp_sent - before.rtp_sent) as usize;
+    let all = (after.datagrams_sent - before.datagrams_sent) as usize;
+    Sent {
+        media,
+        control: all - media,
+    }
+}
+
+/// What one packet costs a pump: the shard takes it in, and what it caused is sent and forgotten.
+fn deliver(shard: &mut Shard, delivery: &mut Delivery) {
+    let now = delivery.now;
+    let datagram = Datagram {
+        received: now,
+        source: delivery.source,
+        destination: SERVER,
+        ecn: None,
+        contents: &mut delivery.contents,
+    };
+    shard.handle_datagram(now, datagram);
+    let transmits = shard.transmits_mut();
+    let count = transmits.len();
+    if count > 0 {
+        transmits.consume(count);
+        shard.note_sent(now, count);
+    }
+}
+
+/// Counted from its entry to its return: no closure in it, whose name would match too.
+#[inline(never)]
+fn measured_deliveries(shard: &mut Shard, deliveries: &mut [Delivery]) {
+    for delivery in deliveries {
+        deliver(shard, delivery);
+    }
+}
+
+/// As [`measured_deliveries`].
+#[inline(never)]
+fn measured_turns(shard: &mut Shard, turns: &[Timestamp]) {
+    for now in turns {
+        shard.handle_timeout(*now);
+        std::hint::black_box((shard.poll_event(), shard.deadline()));
+    }
+}
+
+// --- Figures ---
+
+type Figures = BTreeMap<String, u64>;
+
+/// Instructions by name, or why there are none.
+fn figures() -> Result<Figures, String> {
+    let mut counts = BTreeMap::new();
+    for (name, _) in CASES {
+        counts.insert(*name, count(name)? / COUNTED as u64);
+    }
+    let of = |name| counts[name];
+    let figures = [
+        ("received", of("received")),
+        ("forwarded", (of("fan-out-11") - of("fan-out-1")) / 10),
+        ("forwarded, 1 section", of("fan-out-1") - of("received")),
+        (
+            "forwarded, 20 sections",
+            of("fan-out-1-of-20") - of("received"),
+        ),
+        ("echo, in and out", of("echo")),
+        ("echo, 20 tracks in turn", of("echo-20")),
+        ("unknown source refused", of("unknown-source")),
+        ("check answered, timer moved", of("check")),
+        ("idle turn, 100 sessions", of("idle-turn")),
+    ];
+    Ok(figures.map(|(name, count)| (name.to_owned(), count)).into())
+}
+
+/// Instructions of one case inside `measured_*`.
+fn count(case: &str) -> Result<u64, String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .args(["--collect-atstart=no", "--toggle-collect=*measured_*"])
+        .arg(program)
+        .args(["--case", case])
+        .output()
+        .map_err(|error| match error.kind() {
+            ErrorKind::NotFound => NO_VALGRIND.to_owned(),
+            _ => error.to_string(),
+        })?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let collected = text
+        .lines()
+        .find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok());
+    match collected {
+        Some(count) if output.status.success() && count > 0 => Ok(count),
+        _ => Err(format!("case {case} was not counted:\n{text}")),
+    }
+}
+
+const NO_VALGRIND: &str = "SKIPPED: install the Debian package valgrind";
+
+/// Prints the figures beside the baseline; with `enforce`, too large ones fail.
+fn compare(enforce: bool) -> ExitCode {
+    let figures = match figures() {
+        Ok(figures) => figures,
+        // A machine of ours must count.
+        Err(reason) if reason == NO_VALGRIND && std::env::var_os("CI").is_none() => {
+            println!("{reason}");
+            return ExitCode::SUCCESS;
+        }
+        Err(reason) => return fail(&reason),
+    };
+    let baseline = match read_baseline() {
+        Ok(baseline) => baseline,
+        Err(reason) if enforce => return fail(&reason),
+        Err(_) => Figures::new(),
+    };
+    let mut faults = String::new();
+    println!("{:<32}{:>8}{:>10}", "instructions", "now", "baseline");
+    for (name, count) in &figures {
+        let before = baseline.get(name).copied();
+        let shown = before.map_or_else(|| "none".to_owned(), |before| before.to_string());
+        println!("{name:<32}{count:>8}{shown:>10}");
+        if let Some(fault) = decide_fault(name, *count, before) {
+            let _written = writeln!(faults, "{fault}");
+        }
+    }
+    if enforce && !faults.is_empty() {
+        return fail(&faults);
+    }
+    ExitCode::SUCCESS
+}
+
+fn decide_fault(name: &str, count: u64, before: Option<u64>) -> Option<String> {
+    let budget = BUDGETS.iter().find(|(other, _)| *other == name);
+    if let Some((_, budget)) = budget.filter(|(_, budget)| count > *budget) {
+        return Some(format!(
+            "{name}: {count} instructions, the budget is {budget}"
+        ));
+    }
+    match before {
+        None => Some(format!("{name}: not in the baseline; see --write")),
+        Some(before) if count * 100 > before * (100 + GROWTH_PERCENT_MAX) => Some(format!(
+            "{name}: {count} instructions, over {GROWTH_PERCENT_MAX} % more than the baseline's {before}"
+        )),
+        Some(_) => None,
+    }
+}
+
+fn read_baseline() -> Result<Figures, String> {
+    let text = std::fs::read_to_string(BASELINE).map_err(|error| format!("{BASELINE}: {error}"))?;
+    let figure = |line: &str| {
+        let (name, count) = line.split_once(" = ")?;
+        Some((name.to_owned(), count.parse().ok()?))
+    };
+    text.lines()
+        .map(|line| figure(line).ok_or_else(|| format!("{BASELINE}: not `name = count`: {line}")))
+        .collect()
+}
+
+fn write() -> ExitCode {
+    let figures = match figures() {
+        Ok(figures) => figures,
+        Err(reason) => return fail(&reason),
+    };
+    let lines: String = figures
+        .iter()
+        .map(|(name, count)| format!("{name} = {count}\n"))
+        .collect();
+    print!("{lines}");
+    match std::fs::write(BASELINE, lines) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("{BASELINE}: {error}")),
+    }
+}
