@@ -140,6 +140,7 @@ fn two_tabs_in_a_room_see_and_hear_each_other_and_a_third_joins_at_once() {
         waits_ms.push(late_joiner_waited_ms(&cleo));
         cleo.click("#room [name=go]");
         anna.wait_until("antiphon.room.members.size === 1", 10);
+        cleo.close();
     }
     assert!(
         waits_ms.iter().any(|waited| *waited < 1000.0),
