@@ -289,6 +289,11 @@ impl Shard {
     }
 
     fn restart(&mut self, request: RequestId, id: SessionId, remote: IceCredentials) {
+        if id.shard != self.id {
+            let error = CommandError::UnknownSession;
+            self.events.push_back(Event::Rejected { request, error });
+            return;
+        }
         let number = self.stats.sessions_opened ^ request.0 << 32;
         let mut rng = self.seed.derive("restart", number).rng();
         let restarted = self.mutate(id.key, |session, _| {
@@ -297,8 +302,8 @@ impl Shard {
             local
         });
         self.events.push_back(match restarted {
-            Some(ice) if id.shard == self.id => Event::Restarted { request, ice },
-            _ => Event::Rejected {
+            Some(ice) => Event::Restarted { request, ice },
+            None => Event::Rejected {
                 request,
                 error: CommandError::UnknownSession,
             },
