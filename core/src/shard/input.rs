@@ -120,14 +120,19 @@ impl Shard {
             return;
         };
         session.media.cache(self.now, packet);
-        let followers = session.media.take_followers(packet.media);
+        let mut followers = session.media.take_followers(packet.media);
         let mut keyframe_wanted = false;
+        let faults = self.stats.faults;
         for follower in &followers {
             let forwarded = self.mutate(follower.session, |session, cx| {
                 session.forward(cx, follower.media, packet)
             });
             keyframe_wanted |=
                 forwarded == Some(crate::session::media::Forwarded::WaitsForKeyframe);
+        }
+        // A follower that panicked could not be taken off the list that was taken out.
+        if self.stats.faults != faults {
+            followers.retain(|follower| self.sessions.find(follower.session).is_some());
         }
         let Some(session) = self.sessions.find_mut(publisher) else {
             return;
