@@ -55,6 +55,9 @@ pub const CODECS_MAX: usize = 16;
 pub const SESSION_MEDIA_MAX: usize = SDP_MEDIA_MAX;
 /// Synchronisation sources one peer may send us, retransmission sources included.
 pub const SESSION_SSRCS_MAX: usize = 64;
+/// One source at a time feeds a track; another takes over when it has been silent this long. Longer than the
+/// 400 ms between two packets of a silent Opus encoder, so that those do not end a turn.
+pub const SOURCE_SILENCE: Duration = Duration::from_millis(500);
 /// Remote addresses one session may have proved by an authenticated check.
 pub const SESSION_PATHS_MAX: usize = 8;
 /// A path without an authenticated packet of its session for this long may go to another session that proves

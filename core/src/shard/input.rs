@@ -137,16 +137,16 @@ impl Shard {
         };
         session.media.cache(self.now, packet);
         let mut followers = session.media.take_followers(packet.media);
-        let (mut keyframe_wanted, mut gone) = (false, false);
+        let mut keyframe_wanted = false;
+        let faults = self.stats.faults;
         for follower in &followers {
             let forwarded = self.mutate(follower.session, |session, cx| {
                 session.forward(cx, follower.media, packet)
             });
             keyframe_wanted |= forwarded == Some(Forwarded::WaitsForKeyframe);
-            gone |= forwarded.is_none();
         }
-        if gone {
-            // One that panicked just now was removed while its entry lay here.
+        // A follower that panicked could not be taken off the list that was taken out.
+        if self.stats.faults != faults {
             followers.retain(|follower| self.sessions.find(follower.session).is_some());
         }
         let Some(session) = self.sessions.find_mut(publisher) else {

@@ -100,6 +100,9 @@ pub struct Shard {
     lent: bool,
     /// The latest `now`: time that goes backwards stands still instead.
     now: Timestamp,
+    /// The session whose next mutation panics.
+    #[cfg(any(test, feature = "sim"))]
+    doomed: Option<SessionKey>,
 }
 
 /// A session panicked: our bug, this session's end.
@@ -136,6 +139,8 @@ impl Shard {
             asks: Vec::new(),
             lent: false,
             now: Timestamp::ZERO,
+            #[cfg(any(test, feature = "sim"))]
+            doomed: None,
         })
     }
 
@@ -243,6 +248,12 @@ impl Shard {
         }
     }
 
+    /// Makes a session panic when it is touched next, as a bug of ours would.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn inject_fault(&mut self, id: SessionId) {
+        self.doomed = Some(id.key);
+    }
+
     fn advance(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
     }
@@ -346,7 +357,13 @@ impl Shard {
             transmits: &mut self.transmits,
             stats: &mut self.stats,
         };
-        match guard(|| mutation(session, &mut cx)) {
+        #[cfg(any(test, feature = "sim"))]
+        let doomed = self.doomed.take_if(|doomed| *doomed == key).is_some();
+        match guard(|| {
+            #[cfg(any(test, feature = "sim"))]
+            assert!(!doomed, "a fault was injected");
+            mutation(session, &mut cx)
+        }) {
             Ok(result) => Some(result),
             Err(Fault) => {
                 self.on_fault(key);
