@@ -1,4 +1,5 @@
-//! Instructions a packet, counted by callgrind: repeatable to a fraction of a percent on any machine, where times are not.
+//! Instructions a packet, counted by callgrind: repeatable to a fraction of a percent on any machine, where
+//! times are not.
 //!
 //! ```text
 //! cargo bench --workspace --bench instructions              prints the figures beside the baseline
@@ -23,14 +24,14 @@ use std::time::Duration;
 
 use antiphon_core::ids::RoomId;
 use antiphon_core::message::{Event, Role, Target};
-use antiphon_core::net::Datagram;
 use antiphon_core::plan::Codec;
 use antiphon_core::shard::Shard;
 use antiphon_core::time::Timestamp;
 use antiphon_core::wire::{Class, classify};
 use str0m::media::{Direction, MediaKind};
 
-use crate::support::{SERVER, World, publisher};
+use crate::support::recording::{Delivery, Packet, deliver};
+use crate::support::{World, publisher};
 
 const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.baseline");
 /// Growth over the baseline that fails: compilers and cipher libraries move counts by less.
@@ -95,13 +96,6 @@ fn run_case(name: &str) -> ExitCode {
     };
     case();
     ExitCode::SUCCESS
-}
-
-/// A datagram and when it comes.
-struct Delivery {
-    now: Timestamp,
-    source: SocketAddr,
-    contents: Vec<u8>,
 }
 
 /// One publisher of an audio track and so many subscribers, who could receive `sections` of them.
@@ -198,30 +192,14 @@ fn idle_turn() {
 fn record(world: &mut World, peer: usize) -> Vec<Delivery> {
     let connected = |event: &Event| matches!(event, Event::Connected { .. });
     assert!(world.events.iter().any(connected), "the handshake is done");
-    let mids = world.mids(peer);
-    (world.record, world.withhold_media) = (true, true);
-    for number in 0..WARM_UP + COUNTED {
-        let time = (number / mids.len()) as u32 * 960;
-        let mid = mids[number % mids.len()];
-        world.send(peer, mid, time, false, &[number as u8; PAYLOAD_BYTES]);
-        world.run_for(PACKET_INTERVAL);
-    }
-    world.run_for(Duration::from_secs(1));
-    let start = world.now;
-    let media = |datagram: &support::Flying| classify(&datagram.contents) == Class::Rtp;
-    let packets: Vec<_> = world
-        .recorded
-        .drain(..)
-        .filter(media)
-        .zip(1..)
-        .map(|(datagram, number)| Delivery {
-            now: start + PACKET_INTERVAL * number,
-            source: datagram.source,
-            contents: datagram.contents,
-        })
-        .collect();
-    assert_eq!(packets.len(), WARM_UP + COUNTED, "one datagram a packet");
-    packets
+    let tracks = world.mids(peer).len();
+    let interval = PACKET_INTERVAL / tracks as u32;
+    world.record_media(peer, WARM_UP + COUNTED, interval, |number| Packet {
+        section: number as usize % tracks,
+        time: number / tracks as u32 * 960,
+        marker: false,
+        payload: vec![number as u8; PAYLOAD_BYTES],
+    })
 }
 
 /// Transmits the counted deliveries caused.
@@ -244,25 +222,6 @@ fn measure(mut world: World, mut deliveries: Vec<Delivery>) -> Sent {
     Sent {
         media,
         control: all - media,
-    }
-}
-
-/// What one packet costs a pump: the shard takes it in, and what it caused is sent and forgotten.
-fn deliver(shard: &mut Shard, delivery: &mut Delivery) {
-    let now = delivery.now;
-    let datagram = Datagram {
-        received: now,
-        source: delivery.source,
-        destination: SERVER,
-        ecn: None,
-        contents: &mut delivery.contents,
-    };
-    shard.handle_datagram(now, datagram);
-    let transmits = shard.transmits_mut();
-    let count = transmits.len();
-    if count > 0 {
-        transmits.consume(count);
-        shard.note_sent(now, count);
     }
 }
 

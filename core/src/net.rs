@@ -1,5 +1,6 @@
 //! Datagrams as the core sees them.
 
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::time::Timestamp;
@@ -58,10 +59,27 @@ pub struct Transmit<'a> {
 }
 
 /// The two ends of a flow. IPv4 addresses are never in their IPv6-mapped form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Path {
     /// Our end.
     pub local: SocketAddr,
     /// The peer's end.
     pub remote: SocketAddr,
+}
+
+/// Each packet is hashed: one word an IPv4 address, where the derived form takes six.
+impl Hash for Path {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for address in [self.local, self.remote] {
+            let port = u64::from(address.port());
+            match address.ip() {
+                IpAddr::V4(ip) => state.write_u64(u64::from(ip.to_bits()) << 16 | port),
+                IpAddr::V6(ip) => {
+                    state.write_u128(ip.to_bits());
+                    state.write_u64(port);
+                }
+            }
+        }
+    }
 }

@@ -185,8 +185,12 @@ impl ReceiveStatistics {
             self.transit = None;
             self.jitter_sixteenths = 0;
         }
-        let rate = u128::from(packet.clock_rate);
-        let arrival = (u128::from(packet.received.as_nanos()) * rate / 1_000_000_000) as u32;
+        // Seconds and the rest apart: 64 bits hold the one modulo 2^32 and the other whole.
+        let (nanos, rate) = (packet.received.as_nanos(), u64::from(packet.clock_rate));
+        let (seconds, rest) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+        let arrival = seconds
+            .wrapping_mul(rate)
+            .wrapping_add(rest * rate / 1_000_000_000) as u32;
         let transit = arrival.wrapping_sub(packet.timestamp);
         if let Some(before) = self.transit.replace(transit) {
             let step = u64::from((transit.wrapping_sub(before) as i32).unsigned_abs());
@@ -217,7 +221,7 @@ pub struct RateMeter {
 impl RateMeter {
     /// Counts `bytes` at `now`.
     pub fn note(&mut self, now: Timestamp, bytes: usize) {
-        let second = now.as_millis() / 1_000;
+        let second = now.as_secs();
         if second > self.second {
             self.bytes_before = if second == self.second + 1 {
                 self.bytes
@@ -233,7 +237,7 @@ impl RateMeter {
     /// Bits counted in the last full second before `now`.
     #[must_use]
     pub fn bitrate(&self, now: Timestamp) -> u64 {
-        let second = now.as_millis() / 1_000;
+        let second = now.as_secs();
         let bytes = match second.saturating_sub(self.second) {
             0 => self.bytes_before,
             1 => self.bytes,

@@ -51,6 +51,12 @@ impl Timestamp {
         self.as_nanos() / 1_000_000
     }
 
+    /// Whole seconds since the epoch.
+    #[must_use]
+    pub const fn as_secs(self) -> u64 {
+        self.as_nanos() / 1_000_000_000
+    }
+
     /// Time passed since `earlier`; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
@@ -85,6 +91,14 @@ impl fmt::Display for Timestamp {
             seconds % 60,
             micros % 1_000_000
         )
+    }
+}
+
+/// The earlier of two deadlines; `None`: there is none.
+pub(crate) fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 

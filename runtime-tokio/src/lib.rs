@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::io;
+use std::net::UdpSocket;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,9 +20,13 @@ use antiphon_core::message::{Command, Event, Relay};
 use antiphon_core::time::Timestamp;
 use antiphon_udp::{Clock, Socket};
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
 use tokio::time::Sleep;
+
+/// A full socket is tried again after this when it cannot be watched.
+const ROOM_RETRY: Duration = Duration::from_millis(1);
 
 /// Starts a thread named `shard-N` that makes a turner and drives it over `socket` until stopped.
 ///
@@ -44,7 +49,7 @@ pub fn spawn<T: Turner + 'static>(
         .build()?;
     let readiness = {
         let _context = runtime.enter();
-        tokio::net::UdpSocket::from_std(socket.duplicate()?)?
+        watch(&socket, Interest::READABLE)?
     };
     let stop = Arc::new(AtomicBool::new(false));
     let woken = Arc::new(Notify::new());
@@ -70,6 +75,15 @@ pub fn spawn<T: Turner + 'static>(
     Ok(ShardHandle::new(id, commands, stop, wake, thread))
 }
 
+/// Registers a second handle of the socket with the runtime, for one kind of readiness only.
+#[expect(
+    deprecated,
+    reason = "its successor is an unsafe fn for the sake of types that close their descriptor early; ours owns it"
+)]
+fn watch(socket: &Socket, interest: Interest) -> io::Result<AsyncFd<UdpSocket>> {
+    AsyncFd::with_interest(socket.duplicate()?, interest)
+}
+
 async fn drive<E: FnMut(Event)>(
     mut turner: impl Turner,
     mut port: TokioPort<E>,
@@ -93,9 +107,10 @@ async fn drive<E: FnMut(Event)>(
 
 struct TokioPort<E> {
     socket: Socket,
-    /// The same socket, known to the runtime. Its `try_io` skips the system call while the socket is
-    /// known to be not ready, and clears readiness on `WouldBlock` only.
-    readiness: tokio::net::UdpSocket,
+    /// The same socket, known to the runtime for reading only: asked about room to send as well, epoll
+    /// would wake us for every datagram that has left. Its `try_io` skips the system call while the
+    /// socket is known to be not ready, and clears readiness on `WouldBlock` only.
+    readiness: AsyncFd<UdpSocket>,
     clock: Clock,
     commands: Mailbox<Command>,
     emit: E,
@@ -120,9 +135,18 @@ impl<E> TokioPort<E> {
             // Whichever it was, the turn that follows looks at everything.
             biased;
             _ = self.readiness.readable() => {}
-            _ = self.readiness.writable(), if writable => {}
+            () = self.room(), if writable => {}
             () = woken.notified() => {}
             () = timer, if deadline.is_some() => {}
+        }
+    }
+
+    /// Waits until a full socket has room again, which is rare enough to register for each time.
+    async fn room(&self) {
+        match watch(&self.socket, Interest::WRITABLE) {
+            Ok(watched) => drop(watched.writable().await),
+            // No file descriptor left: trying again later does as well.
+            Err(_) => tokio::time::sleep(ROOM_RETRY).await,
         }
     }
 }
@@ -141,7 +165,15 @@ impl<E: FnMut(Event)> Port for TokioPort<E> {
         } = self;
         // "Nothing there" leaves the batch empty, and the socket counts every other error.
         readiness
-            .try_io(Interest::READABLE, || socket.recv(clock, batch))
+            .try_io(Interest::READABLE, |_| {
+                let free = batch.free_count();
+                if socket.recv(clock, batch)? == free {
+                    return Ok(());
+                }
+                // Slots to spare: the queue is empty, and another call to hear so is saved. What comes
+                // from here on is a new edge, which epoll tells.
+                Err(io::ErrorKind::WouldBlock.into())
+            })
             .ok();
     }
 
@@ -154,23 +186,8 @@ impl<E: FnMut(Event)> Port for TokioPort<E> {
     }
 
     fn send(&mut self, batch: &mut TransmitBatch) {
-        let Self {
-            socket, readiness, ..
-        } = self;
-        if batch.is_empty() {
-            return;
-        }
         // What is left stays in the batch, which is all the caller needs to know.
-        readiness
-            .try_io(Interest::WRITABLE, || {
-                let blocked = socket.send(batch).blocked;
-                if blocked {
-                    Err(io::ErrorKind::WouldBlock.into())
-                } else {
-                    Ok(())
-                }
-            })
-            .ok();
+        self.socket.send(batch);
     }
 
     /// No shard has a peer yet, so there is nothing to hand on.

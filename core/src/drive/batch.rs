@@ -139,7 +139,9 @@ struct Entry {
 /// Transmits in the order they will be sent, their bytes in one arena, written once.
 #[derive(Debug, Default)]
 pub struct TransmitBatch {
+    /// As long as it ever was: bytes beyond `used` are left from before, so that nothing is zeroed twice.
     arena: Vec<u8>,
+    used: usize,
     entries: VecDeque<Entry>,
     consumed: Vec<Timestamp>,
     dropped: u64,
@@ -159,10 +161,14 @@ impl TransmitBatch {
         if !self.make_room(meta.lane, size_max) {
             return false;
         }
-        let start = self.arena.len();
-        self.arena.resize(start + size_max, 0);
-        let len = write(&mut self.arena[start..]).unwrap_or(0).min(size_max);
-        self.arena.truncate(start + len);
+        let (start, end) = (self.used, self.used + size_max);
+        if end > self.arena.len() {
+            self.grow(end);
+        }
+        let len = write(&mut self.arena[start..end])
+            .unwrap_or(0)
+            .min(size_max);
+        self.used += len;
         if len == 0 {
             return false;
         }
@@ -232,7 +238,7 @@ impl TransmitBatch {
             }
         }
         if self.entries.is_empty() {
-            self.arena.clear();
+            self.used = 0;
         }
     }
 
@@ -247,19 +253,28 @@ impl TransmitBatch {
     }
 
     /// Control is bounded by what sessions may queue (a few datagrams each), so it always fits.
+    #[inline]
     fn make_room(&mut self, lane: Lane, size: usize) -> bool {
-        let full = self.entries.len() >= TRANSMITS_MAX
-            || self.arena.len() + size > TRANSMIT_ARENA_BYTES_MAX;
-        if !full {
+        if self.has_room(size) {
             return true;
         }
         self.drop_older_half_of_media();
-        lane == Lane::Control
-            || (self.entries.len() < TRANSMITS_MAX
-                && self.arena.len() + size <= TRANSMIT_ARENA_BYTES_MAX)
+        lane == Lane::Control || self.has_room(size)
+    }
+
+    fn has_room(&self, size: usize) -> bool {
+        self.entries.len() < TRANSMITS_MAX && self.used + size <= TRANSMIT_ARENA_BYTES_MAX
+    }
+
+    /// Doubles, as a vector does, so that growing is amortised too.
+    #[cold]
+    fn grow(&mut self, end: usize) {
+        let doubled = (2 * self.arena.len()).min(TRANSMIT_ARENA_BYTES_MAX);
+        self.arena.resize(end.max(doubled), 0);
     }
 
     /// Halving keeps the copying amortised: each byte is moved at most once a fill.
+    #[cold]
     fn drop_older_half_of_media(&mut self) {
         let media = self
             .entries
@@ -267,7 +282,7 @@ impl TransmitBatch {
             .filter(|entry| entry.meta.lane == Lane::Media)
             .count();
         let mut to_drop = media.div_ceil(2);
-        let mut arena = Vec::with_capacity(self.arena.capacity());
+        let mut arena = Vec::with_capacity(self.arena.len());
         let mut kept = VecDeque::with_capacity(self.entries.capacity());
         for entry in &self.entries {
             if entry.meta.lane == Lane::Media && to_drop > 0 {
@@ -279,6 +294,7 @@ impl TransmitBatch {
             arena.extend_from_slice(self.bytes(entry));
             kept.push_back(Entry { start, ..*entry });
         }
+        self.used = arena.len();
         self.arena = arena;
         self.entries = kept;
     }
@@ -352,7 +368,7 @@ mod tests {
         assert_eq!(batch.first().unwrap().contents, [2; 100]);
         batch.consume(5);
         assert!(batch.is_empty());
-        assert_eq!(batch.arena.len(), 0);
+        assert_eq!(batch.used, 0);
     }
 
     #[test]
@@ -382,6 +398,7 @@ mod tests {
     fn a_writer_that_declines_queues_nothing() {
         let mut batch = TransmitBatch::default();
         assert!(!batch.push_with(meta(Lane::Media), 10, |_| None));
-        assert!(batch.is_empty() && batch.arena.is_empty());
+        assert!(batch.is_empty());
+        assert_eq!(batch.used, 0);
     }
 }

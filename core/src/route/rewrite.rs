@@ -116,32 +116,33 @@ impl Rewriter {
     /// counter must hold.
     #[must_use]
     pub fn rewrite(&mut self, now: Timestamp, source: Source) -> Option<Rewritten> {
-        let mapping = match self.source {
-            Some(mapping) if source.sequence <= mapping.highest.saturating_add(DROPOUT_MAX) => {
-                mapping
-            }
-            _ => self.begin(now, source),
-        };
-        let mapping = self.continue_pictures(mapping, source.picture);
-        let rewritten = mapping.apply(source)?;
-        if !self.sent.insert(rewritten.sequence) {
+        let continues = self
+            .source
+            .as_ref()
+            .is_some_and(|mapping| source.sequence <= mapping.highest.saturating_add(DROPOUT_MAX));
+        if !continues {
+            self.source = Some(self.begin(now, source));
+        }
+        let mapping = self.source.as_mut()?;
+        let sequence = mapping.sequence_of(source)?;
+        if !self.sent.insert(sequence) {
             return None;
         }
-        self.source = Some(Mapping {
-            highest: mapping.highest.max(source.sequence),
-            ..mapping
-        });
-        if self.sent.highest() == Some(rewritten.sequence) {
+        mapping.highest = mapping.highest.max(source.sequence);
+        if let (None, Some(picture)) = (mapping.picture, source.picture) {
+            let last = self.last.and_then(|(last, _)| last.picture);
+            mapping.picture = Some(picture.offset_to_follow(last));
+        }
+        let rewritten = mapping.apply(source)?;
+        if self.sent.highest() == Some(sequence) {
             let picture = rewritten
                 .picture
                 .or(self.last.and_then(|(last, _)| last.picture));
-            self.last = Some((
-                Rewritten {
-                    picture,
-                    ..rewritten
-                },
-                now,
-            ));
+            let newest = Rewritten {
+                picture,
+                ..rewritten
+            };
+            self.last = Some((newest, now));
         }
         Some(rewritten)
     }
@@ -193,39 +194,37 @@ impl Rewriter {
         }
     }
 
-    /// Sets the offsets of the first picture of a source, so that it follows the last one sent.
-    fn continue_pictures(&self, mut mapping: Mapping, picture: Option<Vp8Picture>) -> Mapping {
-        if let (None, Some(picture)) = (mapping.picture, picture) {
-            let last = self.last.and_then(|(last, _)| last.picture);
-            mapping.picture = Some(last.map_or(
-                Vp8Picture {
-                    picture_id: 0,
-                    tl0picidx: 0,
-                },
-                |last| {
-                    Vp8Picture {
-                        picture_id: last
-                            .picture_id
-                            .wrapping_add(1)
-                            .wrapping_sub(picture.picture_id),
-                        tl0picidx: last
-                            .tl0picidx
-                            .wrapping_add(1)
-                            .wrapping_sub(picture.tl0picidx),
-                    }
-                },
-            ));
-        }
-        mapping
-    }
-
     /// A duration in timestamp units, modulo 2^32 as timestamps are.
     fn units(&self, duration: Duration) -> u32 {
         (duration.as_nanos() * u128::from(self.clock_rate) / 1_000_000_000) as u32
     }
 }
 
+impl Vp8Picture {
+    /// What to add to the first picture of a source, so that it follows the last one sent.
+    fn offset_to_follow(self, last: Option<Self>) -> Self {
+        match last {
+            Some(last) => Self {
+                picture_id: last
+                    .picture_id
+                    .wrapping_add(1)
+                    .wrapping_sub(self.picture_id),
+                tl0picidx: last.tl0picidx.wrapping_add(1).wrapping_sub(self.tl0picidx),
+            },
+            None => Self {
+                picture_id: 0,
+                tl0picidx: 0,
+            },
+        }
+    }
+}
+
 impl Mapping {
+    fn sequence_of(&self, source: Source) -> Option<u64> {
+        let passed = source.sequence.checked_sub(self.first)?;
+        self.first_sent.checked_add(passed)
+    }
+
     fn apply(&self, source: Source) -> Option<Rewritten> {
         let picture = source
             .picture
@@ -235,9 +234,7 @@ impl Mapping {
                 tl0picidx: picture.tl0picidx.wrapping_add(offset.tl0picidx),
             });
         Some(Rewritten {
-            sequence: self
-                .first_sent
-                .checked_add(source.sequence.checked_sub(self.first)?)?,
+            sequence: self.sequence_of(source)?,
             timestamp: source.timestamp.wrapping_add(self.timestamp),
             picture,
         })

@@ -26,10 +26,22 @@ struct Voice {
 }
 
 /// The active speaker of one room. Fixed-point, so that every platform decides alike.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SpeakerDetector {
     voices: Vec<Voice>,
     active: Option<ParticipantId>,
+    /// When the active speaker spoke last.
+    active_spoke: Timestamp,
+}
+
+impl Default for SpeakerDetector {
+    fn default() -> Self {
+        Self {
+            voices: Vec::new(),
+            active: None,
+            active_spoke: Timestamp::ZERO,
+        }
+    }
 }
 
 impl SpeakerDetector {
@@ -60,8 +72,17 @@ impl SpeakerDetector {
         };
         let voice = &mut self.voices[place];
         voice.loudness += (target - voice.loudness) / 8;
-        if voice.loudness >= SPEAKING {
+        let is_active = self.active == Some(participant);
+        let speaks = voice.loudness >= SPEAKING;
+        if speaks {
             voice.spoke = Some(now);
+            if is_active {
+                self.active_spoke = now;
+            }
+        }
+        // Only a challenger can take over from a speaker who still speaks; nobody need be compared.
+        if (is_active || !speaks) && self.active.is_some() && now < self.active_spoke + SILENCE {
+            return None;
         }
         self.decide(now)
     }
@@ -92,8 +113,11 @@ impl SpeakerDetector {
             (_, Some(loudest)) => loudest,
             (_, None) => return self.change_to(None),
         };
-        let next = next.participant;
-        self.change_to(Some(next))
+        let Voice {
+            participant, spoke, ..
+        } = *next;
+        self.active_spoke = spoke.unwrap_or(now);
+        self.change_to(Some(participant))
     }
 
     fn change_to(&mut self, next: Option<ParticipantId>) -> Option<Option<ParticipantId>> {

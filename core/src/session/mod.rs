@@ -19,7 +19,7 @@ use crate::net::Path;
 use crate::plan::{IceCredentials, LocalDescription, SessionPlan};
 use crate::rng::Rng;
 use crate::srtp::KeyingMaterial;
-use crate::time::{Epoch, Timestamp};
+use crate::time::{Epoch, Timestamp, earliest};
 
 /// What a mutation of a session may touch outside it.
 pub(crate) struct Context<'a> {
@@ -199,9 +199,8 @@ impl Session {
 
     /// Does what is due. Spurious calls change nothing.
     pub(crate) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
-        if let Some((deadline, reason)) = self.life_deadline()
-            && deadline <= cx.now
-        {
+        let (deadline, reason) = self.life_deadline();
+        if deadline <= cx.now {
             self.close(cx, reason);
             return;
         }
@@ -221,7 +220,9 @@ impl Session {
             return media::Forwarded::Skipped;
         };
         let forwarded = self.media.forward(cx, path, media, packet);
-        self.media.send_due_reports(cx, path);
+        if self.media.is_due(cx.now) {
+            self.media.send_due_reports(cx, path);
+        }
         forwarded
     }
 
@@ -261,11 +262,9 @@ impl Session {
 
     /// When [`Self::handle_timeout`] is due.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
-        let life = self.life_deadline().map(|(deadline, _)| deadline);
-        [life, self.transport.deadline(), self.media.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let (life, _) = self.life_deadline();
+        let work = earliest(self.transport.deadline(), self.media.deadline());
+        earliest(Some(life), work)
     }
 
     /// Whether a check names this session: its fragment now, or, until a restart is through, before it.
@@ -299,26 +298,19 @@ impl Session {
     }
 
     /// When its life ends if nothing more comes, and why.
-    fn life_deadline(&self) -> Option<(Timestamp, CloseReason)> {
-        match (self.connected, self.transport.last_check()) {
-            (false, _) => Some((self.opened + SETUP_TIMEOUT, CloseReason::SetupTimeout)),
-            (true, checked) => {
-                let since = checked.unwrap_or(self.opened);
-                Some((since + CONSENT_TIMEOUT, CloseReason::ConsentExpired))
-            }
+    fn life_deadline(&self) -> (Timestamp, CloseReason) {
+        if !self.connected {
+            return (self.opened + SETUP_TIMEOUT, CloseReason::SetupTimeout);
         }
+        let since = self.transport.last_check().unwrap_or(self.opened);
+        (since + CONSENT_TIMEOUT, CloseReason::ConsentExpired)
     }
 
     fn send_due(&mut self, cx: &mut Context<'_>) {
-        let Some(path) = self.transport.send_path() else {
-            return;
-        };
-        self.media.send_due_reports(cx, path);
-        if self
-            .media
-            .deadline()
-            .is_some_and(|deadline| deadline <= cx.now)
+        if self.media.is_due(cx.now)
+            && let Some(path) = self.transport.send_path()
         {
+            self.media.send_due_reports(cx, path);
             self.media.send_due_feedback(cx, path);
         }
     }

@@ -173,16 +173,7 @@ impl Shard {
             return;
         };
         payload.copy_from_slice(cached.payload);
-        let orientation = cached
-            .video_orientation
-            .and_then(|value| value.first().copied());
-        let video_orientation = orientation.as_ref().map(std::slice::from_ref);
-        let packet = Incoming {
-            payload,
-            audio_level: None,
-            video_orientation,
-            ..cached
-        };
+        let packet = Incoming { payload, ..cached };
         self.mutate(asker, |session, cx| session.retransmit(cx, media, &packet));
     }
 

@@ -204,7 +204,7 @@ impl Shard {
     pub fn note_sent(&mut self, sent: Timestamp, count: usize) {
         self.stats.datagrams_sent += count as u64;
         for received in self.transmits.drain_consumed() {
-            let micros = sent.since(received).as_micros() as u64;
+            let micros = sent.as_micros().saturating_sub(received.as_micros());
             let bucket = FORWARD_DELAY_BOUNDS_MICROS.partition_point(|bound| *bound < micros);
             self.stats.forward_delay[bucket] += 1;
             self.stats.forward_delay_micros += micros;

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::time::Timestamp;
+use crate::time::{Timestamp, earliest};
 
 const TICKS: usize = 1_024;
 const FAR: usize = TICKS;
@@ -54,16 +54,22 @@ impl Wheel {
     }
 
     /// Sets, moves or (with `None`) clears the deadline of a slot.
+    #[inline]
     pub(crate) fn arm(&mut self, slot: u32, deadline: Option<Timestamp>) {
+        // After nearly every packet the deadline is what it was.
+        let node = self.nodes.get(slot as usize);
+        if node.is_none_or(|node| node.deadline != deadline) {
+            self.rearm(slot, deadline);
+        }
+    }
+
+    fn rearm(&mut self, slot: u32, deadline: Option<Timestamp>) {
         let index = slot as usize;
         if index >= self.nodes.len() {
             if deadline.is_none() {
                 return;
             }
             self.nodes.resize(index + 1, EMPTY);
-        }
-        if self.nodes[index].deadline == deadline {
-            return;
         }
         self.unlink(slot);
         self.nodes[index].deadline = deadline;
@@ -76,10 +82,7 @@ impl Wheel {
     /// deadlines, never later than the deadline itself.
     pub(crate) fn next(&self) -> Option<Timestamp> {
         let near = self.next_occupied_ms().map(Timestamp::from_millis);
-        match (near, self.far_earliest) {
-            (Some(near), Some(far)) => Some(near.min(far)),
-            (near, far) => near.or(far),
-        }
+        earliest(near, self.far_earliest)
     }
 
     /// Slots with a deadline.

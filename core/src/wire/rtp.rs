@@ -255,12 +255,12 @@ pub fn write_header(
     let len = FIXED_HEADER_BYTES.checked_add(block_len)?;
     let mut writer = Writer::new(out.get_mut(..len)?);
 
-    let [n0, n1] = fields.sequence_number.to_be_bytes();
-    let [t0, t1, t2, t3] = fields.timestamp.to_be_bytes();
-    let [s0, s1, s2, s3] = fields.ssrc.to_be_bytes();
     let first = if extensions.is_empty() { 0x80 } else { 0x90 };
     let second = fields.payload_type & 0x7f | u8::from(fields.marker) << 7;
-    writer.put([first, second, n0, n1, t0, t1, t2, t3, s0, s1, s2, s3]);
+    writer.u16(u16::from_be_bytes([first, second]));
+    writer.u16(fields.sequence_number);
+    writer.u32(fields.timestamp);
+    writer.u32(fields.ssrc);
     if !extensions.is_empty() {
         writer.u16(if one_byte {
             ONE_BYTE_PROFILE
@@ -276,9 +276,14 @@ pub fn write_header(
             } else {
                 writer.put([id, value_len]);
             }
-            writer.bytes(value);
+            // Values are a byte or two: a call to copy them would cost more than they do.
+            for byte in value {
+                writer.u8(*byte);
+            }
         }
-        writer.zeroes();
+        while !writer.is_full() {
+            writer.u8(0);
+        }
     }
     Some(len)
 }

@@ -6,6 +6,7 @@
 pub(crate) mod media;
 mod peer;
 pub(crate) mod raw;
+pub(crate) mod recording;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -175,6 +175,11 @@ impl Drop for Chromium {
 }
 
 impl Page {
+    /// Ends what the page does; the empty tab that stays costs nothing.
+    pub(crate) fn close(self) {
+        self.call("Page.navigate", json!({"url": "about:blank"}));
+    }
+
     /// Evaluates an expression, or the promise it gives, as if a person had just clicked.
     ///
     /// # Panics

@@ -13,7 +13,7 @@ use crate::session::Context;
 use crate::session::media::receiver::{Carries, Receiver, SenderClock};
 use crate::session::media::sender::PeerReport;
 use crate::session::media::{Keys, Media};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, earliest};
 use crate::wire::rtcp::{self, COUNT_MAX, CompoundWriter, Packet, ReportBlock, SenderSummary};
 
 /// Between reports of a session whose media flows.
@@ -118,8 +118,17 @@ impl Media {
         });
     }
 
+    /// Whether there are reports or feedback to send, as far as can be told without a look at each track.
+    #[inline]
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        now >= self.next_report || self.feedback_due.is_some_and(|due| due <= now)
+    }
+
     /// Sends the NACKs, keyframe requests and transport-wide feedback that are due.
     pub(crate) fn send_due_feedback(&mut self, cx: &mut Context<'_>, path: Path) {
+        if self.feedback_due.is_none_or(|due| due > cx.now) {
+            return;
+        }
         let Some(keys) = &mut self.keys else { return };
         let round_trip = self.round_trip.unwrap_or(Duration::from_millis(100));
         let (sender_ssrc, reduced) = (self.report_ssrc, self.plan.reduced_size_rtcp);
@@ -129,7 +138,13 @@ impl Media {
             }
             send_requests(cx, keys, path, receiver, (sender_ssrc, reduced), round_trip);
         }
-        let Some(recorder) = &mut self.recorder else {
+        self.send_transport_feedback(cx, path);
+        self.feedback_due = self.next_feedback();
+    }
+
+    fn send_transport_feedback(&mut self, cx: &mut Context<'_>, path: Path) {
+        let (sender_ssrc, reduced) = (self.report_ssrc, self.plan.reduced_size_rtcp);
+        let (Some(keys), Some(recorder)) = (&mut self.keys, &mut self.recorder) else {
             return;
         };
         let video = self
@@ -152,8 +167,12 @@ impl Media {
         }
     }
 
-    /// When feedback is due next.
-    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+    /// When feedback is due next, or earlier: what was to be asked for may have come meanwhile.
+    pub(crate) const fn deadline(&self) -> Option<Timestamp> {
+        self.feedback_due
+    }
+
+    fn next_feedback(&self) -> Option<Timestamp> {
         let recorder = self
             .recorder
             .as_ref()
@@ -169,6 +188,7 @@ impl Media {
         };
         for receiver in self.receivers.iter_mut().filter(carries) {
             receiver.keyframes.note_wanted();
+            self.feedback_due = earliest(self.feedback_due, receiver.deadline());
         }
     }
 

@@ -23,7 +23,7 @@ use crate::repair::{self, Arrival, CachedHeader, PacketCache};
 use crate::rng::Rng;
 use crate::session::Context;
 use crate::srtp::{Inbound, OpenError, Outbound, ReplayWindow, RtpPosition};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, earliest};
 use crate::wire::payload::{self, vp8};
 use crate::wire::rtp::{self, AudioLevel, Header};
 
@@ -40,9 +40,9 @@ pub(crate) struct Incoming<'a> {
     /// A key picture starts in it.
     pub(crate) keyframe: bool,
     pub(crate) payload: &'a [u8],
-    /// RFC 6464, one byte.
-    pub(crate) audio_level: Option<&'a [u8]>,
-    pub(crate) video_orientation: Option<&'a [u8]>,
+    /// RFC 6464: level and voice bit.
+    pub(crate) audio_level: Option<u8>,
+    pub(crate) video_orientation: Option<u8>,
     pub(crate) vp8: Option<vp8::Descriptor>,
     pub(crate) clock: Option<SenderClock>,
     /// When the kernel had it.
@@ -54,9 +54,8 @@ pub(crate) struct Incoming<'a> {
 impl Incoming<'_> {
     /// Its level in -dBov.
     pub(crate) fn level(&self) -> Option<u8> {
-        self.audio_level
-            .and_then(AudioLevel::from_extension)
-            .map(|level| level.level_dbov)
+        let level = AudioLevel::from_extension(&[self.audio_level?])?;
+        Some(level.level_dbov)
     }
 }
 
@@ -87,6 +86,8 @@ pub(crate) struct Media {
     plan: Box<SessionPlan>,
     keys: Option<Box<Keys>>,
     receivers: Vec<Receiver>,
+    /// Source and place of each receiver, by source.
+    receiver_places: Vec<(u32, u8)>,
     /// Where the last packet's receiver was: streams come in runs.
     last_receiver: usize,
     senders: Vec<Option<Box<Sender>>>,
@@ -94,6 +95,9 @@ pub(crate) struct Media {
     /// Sender of our reports where we send no media.
     report_ssrc: u32,
     recorder: Option<Box<FeedbackRecorder>>,
+    /// Not later than any deadline of the recorder and the receivers. Kept, not sought: sessions of many
+    /// tracks would pay for each of them with every packet.
+    feedback_due: Option<Timestamp>,
     clock_offset: receiver::ClockOffset,
     next_report: Timestamp,
     round_trip: Option<Duration>,
@@ -134,10 +138,12 @@ impl Media {
             plan,
             keys: None,
             receivers: Vec::new(),
+            receiver_places: Vec::new(),
             last_receiver: 0,
             senders,
             report_ssrc: rng.u32(),
             recorder: feedback.then(Box::default),
+            feedback_due: None,
             clock_offset: receiver::ClockOffset::default(),
             next_report: Timestamp::ZERO,
             round_trip: None,
@@ -233,9 +239,7 @@ impl Media {
         let header = CachedHeader {
             marker: packet.marker,
             timestamp: packet.timestamp,
-            video_orientation: packet
-                .video_orientation
-                .and_then(|value| value.first().copied()),
+            video_orientation: packet.video_orientation,
         };
         let cache = track.cache.get_or_insert_default();
         cache.insert(now, packet.sequence, header, packet.payload);
@@ -261,7 +265,7 @@ impl Media {
             keyframe: false,
             payload,
             audio_level: None,
-            video_orientation: header.video_orientation.as_ref().map(std::slice::from_ref),
+            video_orientation: header.video_orientation,
             vp8: vp8_descriptor(codec, payload),
             clock: None,
             received: now,
@@ -361,11 +365,14 @@ impl Media {
         {
             return Some(self.last_receiver);
         }
-        self.last_receiver = self
-            .receivers
-            .iter()
-            .position(|receiver| receiver.ssrc == ssrc)?;
+        let found = self.find_place(ssrc).ok()?;
+        self.last_receiver = usize::from(self.receiver_places[found].1);
         Some(self.last_receiver)
+    }
+
+    fn find_place(&self, ssrc: u32) -> Result<usize, usize> {
+        self.receiver_places
+            .binary_search_by_key(&ssrc, |(ssrc, _)| *ssrc)
     }
 
     fn open_known(
@@ -405,17 +412,27 @@ impl Media {
         let mut receiver = Receiver::new(header.ssrc, section, carries, codec.0, nack, now);
         receiver.window = window;
         let place = self.place_for_receiver()?;
+        self.put_receiver(place, receiver);
+        Ok(Opened {
+            receiver: place,
+            len: opened.length,
+            index: opened.index,
+        })
+    }
+
+    fn put_receiver(&mut self, place: usize, receiver: Receiver) {
+        self.receiver_places
+            .retain(|(_, other)| usize::from(*other) != place);
+        if let Err(gap) = self.find_place(receiver.ssrc) {
+            self.receiver_places
+                .insert(gap, (receiver.ssrc, place as u8));
+        }
         if place == self.receivers.len() {
             self.receivers.push(receiver);
         } else {
             self.receivers[place] = receiver;
         }
         self.last_receiver = place;
-        Ok(Opened {
-            receiver: place,
-            len: opened.length,
-            index: opened.index,
-        })
     }
 
     /// A free place, or that of the unannounced source unused for longest: announced ones never give way.
@@ -481,6 +498,7 @@ impl Media {
             .and_then(rtp::transport_sequence);
         if let Some(number) = number {
             recorder.note_received(number, received);
+            self.feedback_due = earliest(self.feedback_due, recorder.deadline());
         }
     }
 
@@ -513,8 +531,9 @@ impl Media {
         let first = !std::mem::replace(&mut receiver.alive, true);
         if let Some(nack) = &mut receiver.nack {
             let _: Arrival = nack.note_received(now, opened.index);
+            self.feedback_due = earliest(self.feedback_due, nack.deadline());
         }
-        let incoming = describe(
+        let mut incoming = describe(
             header,
             packet,
             payload,
@@ -523,10 +542,9 @@ impl Media {
             opened.index,
             received,
         );
-        Ok(Incoming {
-            first,
-            ..note_keyframe(receiver, incoming)
-        })
+        incoming.first = first;
+        note_keyframe(receiver, &incoming);
+        Ok(incoming)
     }
 
     /// RFC 4588 §4: the payload is the original's, behind its sequence number.
@@ -563,10 +581,12 @@ impl Media {
         }
         receiver.recovered += 1;
         let incoming = describe(header, packet, payload, media, receiver, index, received);
-        Ok(Some(note_keyframe(receiver, incoming)))
+        note_keyframe(receiver, &incoming);
+        Ok(Some(incoming))
     }
 }
 
+#[inline]
 fn describe<'a>(
     header: &Header,
     packet: &'a [u8],
@@ -578,7 +598,7 @@ fn describe<'a>(
 ) -> Incoming<'a> {
     let codec = receiver.codec;
     let video = codec.kind() == MediaKind::Video;
-    let extension = |id: Option<u8>| id.and_then(|id| header.extension(packet, id));
+    let extension = |id: Option<u8>| header.extension(packet, id?)?.first().copied();
     Incoming {
         media: receiver.media,
         codec,
@@ -604,14 +624,13 @@ fn describe<'a>(
     }
 }
 
-fn note_keyframe<'a>(receiver: &mut Receiver, incoming: Incoming<'a>) -> Incoming<'a> {
+fn note_keyframe(receiver: &mut Receiver, incoming: &Incoming<'_>) {
     if incoming.keyframe {
         receiver.keyframes.note_keyframe();
         if let Some(nack) = &mut receiver.nack {
             nack.note_keyframe(incoming.sequence);
         }
     }
-    incoming
 }
 
 fn vp8_descriptor(codec: Codec, payload: &[u8]) -> Option<vp8::Descriptor> {

@@ -7,7 +7,7 @@ use crate::plan::Codec;
 use crate::receive::ReceiveStatistics;
 use crate::repair::NackGenerator;
 use crate::srtp::ReplayWindow;
-use crate::time::{NtpTime, Timestamp};
+use crate::time::{NtpTime, Timestamp, earliest};
 
 /// What a source carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,10 +77,7 @@ impl Receiver {
     /// When this source wants a timer: a NACK to send, or a keyframe request held back.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
         let nack = self.nack.as_ref().and_then(|nack| nack.deadline());
-        match (nack, self.keyframes.deadline()) {
-            (Some(nack), Some(keyframe)) => Some(nack.min(keyframe)),
-            (nack, keyframe) => nack.or(keyframe),
-        }
+        earliest(nack, self.keyframes.deadline())
     }
 }
 

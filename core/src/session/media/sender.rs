@@ -381,19 +381,19 @@ struct Extensions<'a> {
 }
 
 impl<'a> Extensions<'a> {
-    fn of(plan: &MediaPlan, packet: &Incoming<'a>) -> Self {
+    fn of(plan: &MediaPlan, packet: &'a Incoming<'_>) -> Self {
         let mut extensions = Self {
             elements: [(0, &[]); 2],
             len: 0,
         };
-        extensions.push(plan.extensions.audio_level, packet.audio_level);
-        extensions.push(plan.extensions.video_orientation, packet.video_orientation);
+        extensions.push(plan.extensions.audio_level, &packet.audio_level);
+        extensions.push(plan.extensions.video_orientation, &packet.video_orientation);
         extensions
     }
 
-    fn push(&mut self, id: Option<u8>, value: Option<&'a [u8]>) {
+    fn push(&mut self, id: Option<u8>, value: &'a Option<u8>) {
         if let (Some(id), Some(value)) = (id, value) {
-            self.elements[self.len] = (id, &value[..value.len().min(1)]);
+            self.elements[self.len] = (id, std::slice::from_ref(value));
             self.len += 1;
         }
     }

@@ -20,12 +20,14 @@ const SILENCE_UNNOMINATED: Duration = Duration::from_secs(8);
 
 /// The paths an authenticated check has come over; nothing is ever sent to another address.
 pub(super) struct Paths {
-    /// At most [`SESSION_PATHS_MAX`].
+    /// At most [`SESSION_PATHS_MAX`]. A path keeps its place for as long as it is proved.
     proved: Vec<Standing>,
-    /// The path in use once the peer has nominated one; always among `proved`.
-    current: Option<Path>,
-    /// Before that: where the peer's DTLS comes from, else its first check; always among `proved`.
-    early: Option<Path>,
+    /// Place of the path in use once the peer has nominated one.
+    current: Option<usize>,
+    /// Before that: where the peer's DTLS comes from, else its first check.
+    early: Option<usize>,
+    /// Place found last: packets come in runs, and each is looked up.
+    recent: usize,
 }
 
 /// What we know of one proved path. All times are of authenticated packets.
@@ -59,97 +61,104 @@ impl Paths {
             proved: Vec::new(),
             current: None,
             early: None,
+            recent: 0,
         }
     }
 
     /// Where to send; `None` before the first check.
     pub(super) fn send_path(&self) -> Option<Path> {
-        self.current.or(self.early)
+        self.in_use().map(|standing| standing.path)
     }
 
     pub(super) fn is_proved(&self, path: Path) -> bool {
-        self.find(path).is_some()
+        self.proved.iter().any(|standing| standing.path == path)
     }
 
-    /// All proved paths, oldest first.
+    /// All proved paths.
     pub(super) fn iter(&self) -> impl Iterator<Item = Path> + '_ {
         self.proved.iter().map(|standing| standing.path)
     }
 
     /// The last check of the path in use: consent is per path (RFC 7675 §5.1).
     pub(super) fn last_check(&self) -> Option<Timestamp> {
-        self.find(self.send_path()?)
-            .map(|standing| standing.checked)
+        self.in_use().map(|standing| standing.checked)
     }
 
     /// Takes in an authenticated check.
     pub(super) fn note_check(&mut self, now: Timestamp, path: Path, check: Check) -> Checked {
         let mut checked = Checked::default();
-        if !self.is_proved(path) {
-            checked.newly_proved = true;
-            checked.forgotten = self.make_room();
-            self.proved.push(Standing::new(now, path, check));
-        }
-        if let Some(standing) = self.find_mut(path) {
-            standing.note_check(now, check);
-        }
-        self.early.get_or_insert(path);
-        self.consider(now, path);
+        let place = match self.find(path) {
+            Some(place) => place,
+            None => {
+                checked.newly_proved = true;
+                let standing = Standing::new(now, path, check);
+                let (place, forgotten) = self.put(standing);
+                checked.forgotten = forgotten;
+                place
+            }
+        };
+        self.proved[place].note_check(now, check);
+        self.early.get_or_insert(place);
+        self.consider(now, place);
         checked
     }
 
     /// Takes in a DTLS datagram of a proved path; it moves us only while nothing is nominated.
     pub(super) fn note_dtls(&mut self, path: Path) {
-        self.early = Some(path);
+        self.early = self.find(path).or(self.early);
     }
 
     /// Takes in an authenticated RTP or RTCP packet.
     pub(super) fn note_media(&mut self, now: Timestamp, path: Path) {
-        if let Some(standing) = self.find_mut(path) {
-            standing.active = now;
-            if self.current != Some(path) {
-                self.consider(now, path);
+        if let Some(place) = self.find(path) {
+            self.proved[place].active = now;
+            if self.current != Some(place) {
+                self.consider(now, place);
             }
         }
     }
 
-    fn consider(&mut self, now: Timestamp, path: Path) {
-        let Some(candidate) = self.find(path) else {
-            return;
-        };
-        let moves = match self.current.and_then(|current| self.find(current)) {
+    fn consider(&mut self, now: Timestamp, place: usize) {
+        let candidate = &self.proved[place];
+        let moves = match self.current {
             None => candidate.nominated.is_some(),
-            Some(current) => current.path != path && decide_path(now, current, candidate),
+            Some(current) => current != place && decide_path(now, &self.proved[current], candidate),
         };
         if moves {
-            self.current = Some(path);
+            self.current = Some(place);
         }
     }
 
-    /// Forgets the path that was silent longest, never the one in use, if there is no room for another.
-    fn make_room(&mut self) -> Option<Path> {
+    /// Gives a path a place: a new one, or else that of the path that was silent longest, never the one
+    /// in use. Says which path is forgotten for it.
+    fn put(&mut self, standing: Standing) -> (usize, Option<Path>) {
         if self.proved.len() < SESSION_PATHS_MAX {
-            return None;
+            self.proved.push(standing);
+            return (self.proved.len() - 1, None);
         }
-        let in_use = self.send_path();
+        let in_use = self.current.or(self.early);
         let spare = (0..self.proved.len())
-            .filter(|&index| Some(self.proved[index].path) != in_use)
-            .max_by_key(|&index| Reverse(self.proved[index].active))?;
-        let forgotten = self.proved.remove(spare).path;
-        if self.early == Some(forgotten) {
+            .filter(|place| Some(*place) != in_use)
+            .max_by_key(|place| Reverse(self.proved[*place].active))
+            .expect("there is room for a path in use and another");
+        if self.early == Some(spare) {
             self.early = in_use;
         }
-        Some(forgotten)
+        let forgotten = std::mem::replace(&mut self.proved[spare], standing);
+        (spare, Some(forgotten.path))
     }
 
-    fn find(&self, path: Path) -> Option<&Standing> {
-        self.proved.iter().find(|standing| standing.path == path)
+    fn in_use(&self) -> Option<&Standing> {
+        self.proved.get(self.current.or(self.early)?)
     }
 
-    fn find_mut(&mut self, path: Path) -> Option<&mut Standing> {
-        self.proved
-            .iter_mut()
-            .find(|standing| standing.path == path)
+    fn find(&mut self, path: Path) -> Option<usize> {
+        let recent = self.proved.get(self.recent);
+        if recent.is_none_or(|standing| standing.path != path) {
+            let mut proved = self.proved.iter();
+            self.recent = proved.position(|standing| standing.path == path)?;
+        }
+        Some(self.recent)
     }
 }
 

@@ -1,0 +1,189 @@
+//! What the shard allocates: nothing for a packet, and little for a session. Counted by the global allocator of this
+//! program, only while a call into the shard runs; the str0m peers' own memory stays out of it.
+//!
+//! What the cipher library's C code allocates it takes from `malloc` directly: `docs/performance.md` states that.
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::time::Duration;
+
+use antiphon_core::message::{Role, Target};
+use str0m::media::{Direction, MediaKind};
+
+use crate::support::recording::{Packet, deliver};
+use crate::support::{World, vp8};
+
+const FRAME: Duration = Duration::from_millis(20);
+/// Packets before tables, caches and buffers have the size they keep.
+const WARM_UP: u32 = 1_500;
+const COUNTED: u32 = 200;
+
+struct Counting;
+
+/// Calls that took memory, and bytes taken less bytes given back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Count {
+    calls: u64,
+    bytes: i64,
+}
+
+thread_local! {
+    /// Tests run side by side: each counts its own thread.
+    static COUNT: Cell<Count> = const { Cell::new(Count { calls: 0, bytes: 0 }) };
+}
+
+fn note(calls: u64, bytes: i64) {
+    // A thread that ends allocates after its locals are gone.
+    let _counted = COUNT.try_with(|count| {
+        let before = count.get();
+        count.set(Count {
+            calls: before.calls + calls,
+            bytes: before.bytes + bytes,
+        });
+    });
+}
+
+// SAFETY: every call goes to the system's allocator as it came; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(1, layout.size() as i64);
+        // SAFETY: the caller keeps the contract, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        note(0, -(layout.size() as i64));
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note(1, size as i64 - layout.size() as i64);
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations of the last [`COUNTED`] of a peer's packets, when all went before.
+fn allocations(world: &mut World, peer: usize, packet: impl Fn(u32) -> Packet) -> u64 {
+    let count = (WARM_UP + COUNTED) as usize;
+    let mut packets = world.record_media(peer, count, FRAME, packet);
+    let (warm_up, counted) = packets.split_at_mut(WARM_UP as usize);
+    for packet in warm_up {
+        deliver(&mut world.shard, packet);
+    }
+    let before = COUNT.get();
+    for packet in counted {
+        deliver(&mut world.shard, packet);
+    }
+    COUNT.get().calls - before.calls
+}
+
+fn opus(number: u32) -> Packet {
+    Packet {
+        section: 0,
+        time: number * 960,
+        marker: false,
+        payload: vec![number as u8; 100],
+    }
+}
+
+/// A picture a packet, in the second section.
+fn picture(number: u32) -> Packet {
+    Packet {
+        section: 1,
+        time: number * 1_800,
+        marker: true,
+        payload: vp8(number as u16, number.is_multiple_of(50), true, 7, 1_000),
+    }
+}
+
+fn room(subscribers: u32) -> (World, usize) {
+    let mut world = World::new(1);
+    let peer = world.publish(1, 1);
+    for _ in 0..subscribers {
+        world.subscribe(1, Target::Newest);
+    }
+    world.connect_all();
+    (world, peer)
+}
+
+#[test]
+fn the_counting_works() {
+    let before = COUNT.get();
+    let held = vec![0_u8; 1_000];
+    let during = COUNT.get();
+    drop(held);
+    assert_eq!(
+        (during.calls - before.calls, during.bytes - before.bytes),
+        (1, 1_000)
+    );
+    assert_eq!(COUNT.get().bytes, before.bytes);
+}
+
+#[test]
+fn a_received_packet_allocates_nothing() {
+    let (mut world, peer) = room(0);
+    assert_eq!(allocations(&mut world, peer, opus), 0);
+}
+
+#[test]
+fn a_packet_forwarded_to_ten_allocates_nothing() {
+    let (mut world, peer) = room(10);
+    let before = world.shard.stats().rtp_sent;
+    assert_eq!(allocations(&mut world, peer, opus), 0);
+    let sent = world.shard.stats().rtp_sent - before;
+    assert_eq!(sent, u64::from(10 * (WARM_UP + COUNTED)));
+}
+
+#[test]
+fn an_echoed_packet_allocates_nothing() {
+    let mut world = World::new(1);
+    let peer = world.join(&[(MediaKind::Audio, Direction::SendRecv)], Role::Echo);
+    world.connect_all();
+    assert_eq!(allocations(&mut world, peer, opus), 0);
+    assert_eq!(world.shard.stats().rtp_sent, u64::from(WARM_UP + COUNTED));
+}
+
+#[test]
+fn a_video_packet_cached_and_forwarded_allocates_nothing() {
+    let (mut world, peer) = room(2);
+    let before = world.shard.stats().rtp_sent;
+    assert_eq!(allocations(&mut world, peer, picture), 0);
+    let sent = world.shard.stats().rtp_sent - before;
+    assert_eq!(sent, u64::from(2 * (WARM_UP + COUNTED)));
+}
+
+#[test]
+fn a_connected_audio_session_holds_at_most_24_kilobytes() {
+    const SESSIONS: i64 = 1_000;
+    const BYTES_MAX: i64 = 24_000;
+    let mut world = World::new(1);
+    for _ in 0..SESSIONS {
+        world.join(&[(MediaKind::Audio, Direction::SendRecv)], Role::Echo);
+    }
+    world.connect_all();
+    for peer in 0..world.peers.len() {
+        let mid = world.mids(peer)[0];
+        world.send(peer, mid, 960, false, &[1; 100]);
+    }
+    world.run_for(FRAME);
+    let stats = world.shard.stats();
+    assert_eq!(i64::from(stats.sessions_connected), SESSIONS);
+    assert_eq!(
+        stats.rtp_sent, SESSIONS as u64,
+        "every session has met a packet"
+    );
+    let empty = World::new(2).shard;
+    let full = std::mem::replace(&mut world.shard, empty);
+    let before = COUNT.get();
+    drop(full);
+    let bytes = (before.bytes - COUNT.get().bytes) / SESSIONS;
+    println!("{bytes} bytes of Rust heap a connected audio session");
+    assert!((1..=BYTES_MAX).contains(&bytes), "{bytes} bytes a session");
+}

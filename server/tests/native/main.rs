@@ -1,0 +1,195 @@
+//! The real program over real sockets, called by str0m: an independent implementation of everything
+//! between the offer and the last packet.
+
+mod peer;
+mod server;
+
+use std::time::Duration;
+
+use serde_json::Value;
+use str0m::media::{Direction, MediaKind};
+
+use peer::{Peer, run};
+use server::Server;
+
+/// Nothing here takes this long, even on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PACKETS: u32 = 50;
+const RUNTIMES: [&str; 2] = ["tokio", "smol"];
+const BOTH_WAYS: [(MediaKind, Direction); 2] = [
+    (MediaKind::Audio, Direction::SendRecv),
+    (MediaKind::Video, Direction::SendRecv),
+];
+const TO_SERVER: [(MediaKind, Direction); 2] = [
+    (MediaKind::Audio, Direction::SendOnly),
+    (MediaKind::Video, Direction::SendOnly),
+];
+const FROM_SERVER: [(MediaKind, Direction); 2] = [
+    (MediaKind::Audio, Direction::RecvOnly),
+    (MediaKind::Video, Direction::RecvOnly),
+];
+
+/// Audio: the number and a filler.
+fn sound(number: u32) -> Vec<u8> {
+    [&number.to_be_bytes()[..], &[0x55; 76]].concat()
+}
+
+/// VP8: a descriptor with a picture id, the header of a frame (the first is a keyframe), a filler.
+fn picture(number: u32) -> Vec<u8> {
+    let mut payload = vec![0x90, 0x80, 0x80, number as u8, u8::from(number > 0)];
+    payload.resize(300, number as u8);
+    payload
+}
+
+/// Sends `PACKETS` of each kind, and meanwhile drives all `peers`, of whom the first sends.
+fn talk(peers: &mut [&mut Peer]) {
+    for number in 0..PACKETS {
+        peers[0].send(0, number * 960, &sound(number));
+        peers[0].send(1, number * 3_000, &picture(number));
+        let pace = Duration::from_millis(2);
+        run(peers, pace, |_| false);
+    }
+}
+
+/// What a peer got of each section. Of a picture the frame alone: its id is the server's to choose.
+fn assert_heard_everything(peer: &Peer) {
+    let expected: Vec<_> = (0..PACKETS).map(sound).collect();
+    assert_eq!(peer.payloads(0), expected, "audio");
+    let frames: Vec<_> = peer.payloads(1).iter().map(|p| p[4..].to_vec()).collect();
+    let expected: Vec<_> = (0..PACKETS).map(|n| picture(n)[4..].to_vec()).collect();
+    assert_eq!(frames, expected, "video");
+}
+
+fn heard_all(peers: &[&mut Peer]) -> bool {
+    let packets = PACKETS as usize;
+    let heard = |peer: &&mut Peer| (0..2).all(|section| peer.payloads(section).len() >= packets);
+    peers.last().is_some_and(heard)
+}
+
+/// The sum of a figure over a session's tracks of one direction.
+fn sum(stats: &Value, direction: &str, figure: &str) -> u64 {
+    let tracks = stats["tracks"].as_array().expect("a list").iter();
+    let tracks = tracks.filter(|track| track["direction"] == direction);
+    tracks.filter_map(|track| track[figure].as_u64()).sum()
+}
+
+/// The sum of a metric over its labels.
+fn total(metrics: &str, name: &str) -> u64 {
+    let named = |line: &&str| line.split(['{', ' ']).next() == Some(name);
+    let lines = metrics.lines().filter(named);
+    let values = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+    values.sum()
+}
+
+#[test]
+fn an_echo_returns_every_packet_and_the_figures_agree_with_what_was_sent() {
+    for runtime in RUNTIMES {
+        let server = Server::start(&["--runtime", runtime]);
+        let mut peer = Peer::join(&server, "/whip", &BOTH_WAYS);
+        let mut peers = [&mut peer];
+        assert!(
+            run(&mut peers, PATIENCE, |peers| peers[0].connected),
+            "{runtime}"
+        );
+        talk(&mut peers);
+        assert!(run(&mut peers, PATIENCE, heard_all), "{runtime}");
+        assert_heard_everything(&peer);
+
+        let sent = u64::from(2 * PACKETS);
+        let stats = server.json(&format!("/api/sessions/{}/stats", peer.secret()));
+        assert_eq!(stats["connected"], true);
+        assert_eq!(stats["packets_received"], sent, "{stats}");
+        assert_eq!(stats["packets_sent"], sent, "{stats}");
+        assert_eq!(sum(&stats, "inbound", "packets"), sent, "{stats}");
+        assert_eq!(sum(&stats, "outbound", "packets"), sent, "{stats}");
+        assert_eq!(sum(&stats, "inbound", "lost"), 0, "{stats}");
+        let metrics = server.get("/metrics");
+        assert_eq!(total(&metrics, "antiphon_rtp_received_total"), sent);
+        assert_eq!(total(&metrics, "antiphon_rtp_sent_total"), sent);
+        assert_eq!(
+            total(&metrics, "antiphon_forward_delay_seconds_count"),
+            sent
+        );
+        assert_eq!(total(&metrics, "antiphon_sessions_connected"), 1);
+        assert_eq!(total(&metrics, "antiphon_faults_total"), 0);
+
+        assert_eq!(server.delete(&peer.resource), 200);
+        assert!(
+            run(&mut [&mut peer], PATIENCE, |peers| peers[0].closed),
+            "{runtime}"
+        );
+        assert_eq!(
+            server.json("/api/sessions")["sessions"],
+            Value::Array(vec![])
+        );
+        assert_eq!(total(&server.get("/metrics"), "antiphon_sessions"), 0);
+        assert_eq!(server.delete(&peer.resource), 404);
+    }
+}
+
+#[test]
+fn a_room_carries_a_publisher_to_a_subscriber_and_is_gone_after_them() {
+    for runtime in RUNTIMES {
+        let server = Server::start(&["--runtime", runtime]);
+        let mut ann = Peer::join(&server, "/whip/hall?name=ann", &TO_SERVER);
+        assert!(
+            run(&mut [&mut ann], PATIENCE, |peers| peers[0].connected),
+            "{runtime}"
+        );
+        // The server may not have seen yet that ann is there; a player tries again.
+        let mut bob = Peer::try_join(&server, "/whep/hall/ann", &FROM_SERVER);
+        for _ in 0..50 {
+            if bob.is_ok() {
+                break;
+            }
+            run(&mut [&mut ann], Duration::from_millis(20), |_| false);
+            bob = Peer::try_join(&server, "/whep/hall/ann", &FROM_SERVER);
+        }
+        let mut bob = bob.unwrap_or_else(|refusal| panic!("{runtime}: {refusal}"));
+        let mut peers = [&mut ann, &mut bob];
+        assert!(
+            run(&mut peers, PATIENCE, |peers| peers[1].connected),
+            "{runtime}"
+        );
+        talk(&mut peers);
+        assert!(run(&mut peers, PATIENCE, heard_all), "{runtime}");
+        assert_heard_everything(&bob);
+
+        let rooms = server.json("/api/rooms");
+        let participant = &rooms["rooms"][0]["participants"][0];
+        assert_eq!(participant["name"], "ann", "{rooms}");
+        let codecs = participant["tracks"].as_array().expect("a list").iter();
+        let codecs: Vec<_> = codecs.filter_map(|track| track["codec"].as_str()).collect();
+        assert_eq!(codecs.len(), 2, "{rooms}");
+        let stats = server.json(&format!("/api/sessions/{}/stats", bob.secret()));
+        assert_eq!(stats["packets_sent"], 2 * PACKETS, "{stats}");
+
+        assert_eq!(server.delete(&ann.resource), 200);
+        assert_eq!(server.delete(&bob.resource), 200);
+        let closed = |peers: &[&mut Peer]| peers.iter().all(|peer| peer.closed);
+        assert!(
+            run(&mut [&mut ann, &mut bob], PATIENCE, closed),
+            "{runtime}"
+        );
+        assert_eq!(server.json("/api/rooms")["rooms"], Value::Array(vec![]));
+    }
+}
+
+#[test]
+fn a_stop_during_a_call_tells_the_peer_and_ends_with_success() {
+    for runtime in RUNTIMES {
+        let mut server = Server::start(&["--runtime", runtime]);
+        let mut peer = Peer::join(&server, "/whip", &BOTH_WAYS);
+        assert!(
+            run(&mut [&mut peer], PATIENCE, |peers| peers[0].connected),
+            "{runtime}"
+        );
+        server.terminate();
+        assert!(
+            run(&mut [&mut peer], PATIENCE, |peers| peers[0].closed),
+            "{runtime}"
+        );
+        assert!(peer.goodbye, "{runtime}: BYE came before the end");
+        assert_eq!(server.exit_code(PATIENCE), Some(0), "{runtime}");
+    }
+}
