@@ -60,6 +60,9 @@ pub const SESSION_SSRCS_MAX: usize = 64;
 pub const SOURCE_SILENCE: Duration = Duration::from_millis(500);
 /// Remote addresses one session may have proved by an authenticated check.
 pub const SESSION_PATHS_MAX: usize = 8;
+/// Checks of one session whose transactions are remembered, so that a replayed one proves no new path: five
+/// minutes of a browser's. 1 KiB a session.
+pub const CHECKS_REMEMBERED_MAX: usize = 128;
 /// A path without an authenticated packet of its session for this long may go to another session that proves
 /// it: two checks of a browser, 2.5 s apart, are lost before it.
 pub const PATH_QUIET: Duration = Duration::from_secs(6);
@@ -151,6 +154,13 @@ pub const SRTP_SEND_SOURCES_MAX: usize = 2 * SESSION_MEDIA_MAX;
 
 /// Participants of one room whose loudness is followed: a scan a packet stays under 100 ns.
 pub const SPEAKERS_MAX: usize = 64;
+
+// --- Events ---
+
+/// Between two events of one track: a peer must not be able to flood the event lane.
+pub const TRACK_EVENT_INTERVAL: Duration = Duration::from_millis(750);
+/// Between two changes of a room's active speaker, for the same reason, and for the eyes.
+pub const SPEAKER_EVENT_INTERVAL: Duration = Duration::from_millis(300);
 
 // --- RTCP ---
 

@@ -130,7 +130,7 @@ pub enum Event {
         /// Its codec.
         codec: Codec,
     },
-    /// A track ended: its source said BYE.
+    /// A track ended: its source said BYE, or its session ended.
     TrackRemoved {
         /// The publishing session.
         session: SessionId,
@@ -307,7 +307,7 @@ pub struct SessionStats {
     pub profile: Option<ProfileName>,
     /// Authenticated SRTP and SRTCP datagrams received.
     pub packets_received: u64,
-    /// SRTP and SRTCP datagrams sent.
+    /// RTP packets sent, retransmissions included.
     pub packets_sent: u64,
     /// Each track and direction.
     pub tracks: Vec<TrackStats>,

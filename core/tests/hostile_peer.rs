@@ -346,6 +346,7 @@ fn a_goodbye_ends_ones_own_track_and_nobody_elses() {
     let foreign = world.peers[publisher].ssrc(mid);
     let mut sender = Sender::new(&mut world, 2);
     sender.send(&mut world);
+    world.run_for(SECOND);
     let removed = |event: &Event| matches!(event, Event::TrackRemoved { .. });
     let bye = sender.raw.seal_rtcp(|writer| {
         assert!(writer.goodbye(&[foreign, 0, u32::MAX]));
@@ -359,9 +360,26 @@ fn a_goodbye_ends_ones_own_track_and_nobody_elses() {
         world.inject(sender.raw.address, &bye);
     }
     assert_eq!(count(&world, removed), 1, "its own, once");
+    world.run_for(SECOND);
     sender.send(&mut world);
     let added = |event: &Event| matches!(event, Event::TrackAdded { kind, .. } if *kind == MediaKind::Video);
     assert_eq!(count(&world, added), 3, "and back");
+}
+
+#[test]
+fn packets_and_byes_in_turn_make_no_flood_of_events() {
+    let mut world = World::new(48);
+    let mut sender = Sender::new(&mut world, 2);
+    let before = world.events.len();
+    for _ in 0..500 {
+        sender.send(&mut world);
+        let bye = sender.raw.seal_rtcp(|writer| {
+            assert!(writer.goodbye(&[VIDEO_SSRC]));
+        });
+        world.inject(sender.raw.address, &bye);
+        world.run_for(Duration::from_millis(4));
+    }
+    assert!(world.events.len() - before <= 4, "in 2 s: {:?}", &world.events[before..]);
 }
 
 #[test]

@@ -78,7 +78,7 @@ pub fn spawn<T: Turner + 'static>(
 /// Registers a second handle of the socket with the runtime, for one kind of readiness only.
 #[expect(
     deprecated,
-    reason = "its successor is an unsafe fn for the sake of types that close their descriptor early; ours owns it"
+    reason = "its successor cannot be called safely, for the sake of types that close their descriptor early"
 )]
 fn watch(socket: &Socket, interest: Interest) -> io::Result<AsyncFd<UdpSocket>> {
     AsyncFd::with_interest(socket.duplicate()?, interest)

@@ -108,6 +108,13 @@ impl Rewriter {
         self.source = None;
     }
 
+    /// Whether a packet is so far ahead of its source that it would begin a new one: see [`Self::rewrite`].
+    #[must_use]
+    pub fn is_jump(&self, sequence: u64) -> bool {
+        let mapping = self.source.as_ref();
+        mapping.is_some_and(|mapping| sequence > mapping.highest.saturating_add(DROPOUT_MAX))
+    }
+
     /// The numbers under which a packet is sent for the first time.
     ///
     /// `None`: do not send it. It precedes the first packet of its source, was sent before, or is so
@@ -116,11 +123,7 @@ impl Rewriter {
     /// counter must hold.
     #[must_use]
     pub fn rewrite(&mut self, now: Timestamp, source: Source) -> Option<Rewritten> {
-        let continues = self
-            .source
-            .as_ref()
-            .is_some_and(|mapping| source.sequence <= mapping.highest.saturating_add(DROPOUT_MAX));
-        if !continues {
+        if self.source.is_none() || self.is_jump(source.sequence) {
             self.source = Some(self.begin(now, source));
         }
         let mapping = self.source.as_mut()?;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::ids::ParticipantId;
-use crate::limits::SPEAKERS_MAX;
+use crate::limits::{SPEAKER_EVENT_INTERVAL, SPEAKERS_MAX};
 use crate::time::Timestamp;
 
 /// Smoothed loudness above which a participant speaks, in dB over the quietest level (-127 dBov): -50 dBov,
@@ -32,6 +32,8 @@ pub(crate) struct SpeakerDetector {
     active: Option<ParticipantId>,
     /// When the active speaker spoke last.
     active_spoke: Timestamp,
+    /// When it last changed who that is.
+    changed: Option<Timestamp>,
 }
 
 impl Default for SpeakerDetector {
@@ -39,6 +41,7 @@ impl Default for SpeakerDetector {
         Self {
             voices: Vec::new(),
             active: None,
+            changed: None,
             active_spoke: Timestamp::ZERO,
         }
     }
@@ -111,20 +114,31 @@ impl SpeakerDetector {
         let next = match (active, loudest) {
             (Some(active), Some(loudest)) if loudest.loudness < active.loudness + MARGIN => active,
             (_, Some(loudest)) => loudest,
-            (_, None) => return self.change_to(None),
+            (_, None) => return self.change_to(now, None),
         };
         let Voice {
             participant, spoke, ..
         } = *next;
         self.active_spoke = spoke.unwrap_or(now);
-        self.change_to(Some(participant))
+        self.change_to(now, Some(participant))
     }
 
-    fn change_to(&mut self, next: Option<ParticipantId>) -> Option<Option<ParticipantId>> {
-        if self.active == next {
+    fn change_to(
+        &mut self,
+        now: Timestamp,
+        next: Option<ParticipantId>,
+    ) -> Option<Option<ParticipantId>> {
+        // Who left must not stay the speaker; else two voices that alternate make no flood of events.
+        let gone = self
+            .active
+            .is_some_and(|active| self.voices.iter().all(|voice| voice.participant != active));
+        let settled = self
+            .changed
+            .is_none_or(|at| now.since(at) >= SPEAKER_EVENT_INTERVAL);
+        if self.active == next || !(gone || settled) {
             return None;
         }
-        self.active = next;
+        (self.active, self.changed) = (next, Some(now));
         Some(next)
     }
 }

@@ -30,15 +30,15 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// Queues an RTP packet.
+    /// Queues an RTP packet; `received` counts its delay, which a retransmission has none of.
     pub(crate) fn transmit_media(
         &mut self,
         path: Path,
-        received: Timestamp,
+        received: Option<Timestamp>,
         size_max: usize,
         write: impl FnOnce(&mut [u8]) -> Option<usize>,
     ) -> bool {
-        let meta = meta(path, Lane::Media, Some(received));
+        let meta = meta(path, Lane::Media, received);
         self.transmits.push_with(meta, size_max, write)
     }
 

@@ -86,6 +86,8 @@ pub struct Shard {
     config: Arc<ShardConfig>,
     epoch: Epoch,
     seed: Seed,
+    /// Restarts asked for.
+    restarts: u64,
     sessions: Slab<Session>,
     /// Learned only from authenticated checks. Looked up, never iterated.
     by_path: HashMap<Path, SessionKey, RandomState>,
@@ -130,6 +132,7 @@ impl Shard {
             config,
             epoch,
             seed,
+            restarts: 0,
             by_path: HashMap::with_hasher(hasher),
             wheel: Wheel::new(),
             rooms: Rooms::default(),
@@ -305,8 +308,9 @@ impl Shard {
             self.events.push_back(Event::Rejected { request, error });
             return;
         }
-        let number = self.stats.sessions_opened ^ request.0 << 32;
-        let mut rng = self.seed.derive("restart", number).rng();
+        // Not the request's number: a server that repeats one must not give two sessions one password.
+        let mut rng = self.seed.derive("restart", self.restarts).rng();
+        self.restarts += 1;
         let restarted = self.mutate(id.key, |session, _| {
             let local = credentials(id, session.restarts().wrapping_add(1), &mut rng);
             session.restart(local.clone(), remote);

@@ -484,6 +484,30 @@ fn the_seed_alone_decides_the_credentials() {
     assert_ne!(credentials(1).password, credentials(2).password);
 }
 
+/// Request numbers are the server's own affair.
+#[test]
+fn two_restarts_under_one_request_number_get_two_passwords() {
+    let mut run = Run::new(1, CUTS[0]);
+    let opens = [Said::Open(0), Said::Open(0)].map(|said| run.command(said));
+    run.port.commands.extend(opens.into_iter().flatten());
+    run.turn();
+    let restart = |session| Command::Restart {
+        request: RequestId(RESTART),
+        session,
+        remote_ice: plan(0).remote_ice,
+    };
+    let restarts: Vec<_> = run
+        .sessions
+        .iter()
+        .map(|(session, _)| restart(*session))
+        .collect();
+    run.port.commands.extend(restarts);
+    run.restarting.extend([0, 1]);
+    run.turn();
+    let [first, second] = [0, 1].map(|index| run.sessions[index].1.password.clone());
+    assert_ne!(first, second);
+}
+
 /// A simulator that ignores its seed looks fine; this one does not ignore it.
 #[test]
 fn another_seed_is_another_run() {

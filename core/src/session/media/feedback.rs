@@ -85,7 +85,12 @@ impl Media {
         let senders = &mut self.senders;
         let report_ssrc = self.report_ssrc;
         transmit_rtcp(cx, keys, path, |writer, now| {
+            let mut named = [report_ssrc; COUNT_MAX];
+            let mut reported = 0;
             for sender in senders.iter_mut().filter_map(Option::as_deref_mut) {
+                if reported == COUNT_MAX {
+                    break;
+                }
                 let Some(clock) = sender.report_clock(now, ntp) else {
                     continue;
                 };
@@ -99,22 +104,20 @@ impl Media {
                 // The blocks go with the first report only.
                 if writer.sender_report(&summary, blocks) {
                     blocks = &[];
+                    named[reported] = sender.ssrc;
+                    reported += 1;
                 }
             }
-            let bare = writer.is_empty();
-            if bare && blocks.is_empty() {
-                return;
-            }
-            let first = senders.iter().flatten().map(|sender| sender.ssrc).next();
-            if bare {
+            if reported == 0 {
+                if blocks.is_empty() {
+                    return;
+                }
                 let _fits = writer.receiver_report(report_ssrc, blocks);
             }
-            let named = if bare {
-                report_ssrc
-            } else {
-                first.unwrap_or(report_ssrc)
-            };
-            let _fits = writer.source_description(named, CNAME.as_bytes());
+            // Each source that reports is named (RFC 3550 §6.5.1): receivers pair audio and video by it.
+            for ssrc in &named[..reported.max(1)] {
+                let _fits = writer.source_description(*ssrc, CNAME.as_bytes());
+            }
         });
     }
 
@@ -237,7 +240,9 @@ impl Media {
                     .for_each(|entry| self.on_keyframe_request(entry.media_ssrc, asks));
             }
             Packet::Goodbye(goodbye) => {
-                goodbye.ssrcs().for_each(|ssrc| self.on_goodbye(ssrc, asks));
+                goodbye
+                    .ssrcs()
+                    .for_each(|ssrc| self.on_goodbye(cx.now, ssrc, asks));
             }
             // What the peer can receive matters once we adapt to it; the rest says nothing we need.
             _ => {}
@@ -315,7 +320,7 @@ impl Media {
     }
 
     /// Ends only what the peer itself sent.
-    fn on_goodbye(&mut self, ssrc: u32, asks: &mut Vec<Ask>) {
+    fn on_goodbye(&mut self, now: Timestamp, ssrc: u32, asks: &mut Vec<Ask>) {
         let Some(receiver) = self
             .receivers
             .iter_mut()
@@ -330,7 +335,9 @@ impl Media {
             && asks.len() < ASKS_PER_DATAGRAM_MAX
         {
             track.source = None;
-            asks.push(Ask::Ended { media });
+            if track.tell(now, false) {
+                asks.push(Ask::Ended { media });
+            }
         }
     }
 

@@ -13,7 +13,7 @@ pub(crate) use self::feedback::Ask;
 pub(crate) use self::receiver::{Carries, Receiver, SenderClock};
 pub(crate) use self::sender::{Forwarded, Sender, TrackKey};
 use crate::ids::SessionKey;
-use crate::limits::{SESSION_SSRCS_MAX, SOURCE_SILENCE};
+use crate::limits::{SESSION_SSRCS_MAX, SOURCE_SILENCE, TRACK_EVENT_INTERVAL};
 use crate::message::{DropReason, ProfileName};
 use crate::net::Path;
 use crate::plan::{Codec, CodecPlan, LocalSource, MediaKind, MediaPlan, SessionPlan};
@@ -68,6 +68,22 @@ pub(crate) struct Track {
     /// The one source that feeds it; `None` before the first packet and after a BYE.
     source: Option<u32>,
     cache: Option<Box<PacketCache>>,
+    /// Whether it was told to have been added, and when that was last told or taken back.
+    told: (bool, Option<Timestamp>),
+}
+
+impl Track {
+    /// Whether to tell now that the track was added or removed; notes it as told. A peer that alternates
+    /// packets and BYE makes two events a second and a half, not thousands: what it does in between is not told,
+    /// and the next packet tells what then is so.
+    fn tell(&mut self, now: Timestamp, added: bool) -> bool {
+        let (was_added, at) = self.told;
+        if was_added == added || at.is_some_and(|at| now.since(at) < TRACK_EVENT_INTERVAL) {
+            return false;
+        }
+        self.told = (added, Some(now));
+        true
+    }
 }
 
 /// A subscriber's media section that follows a track.
@@ -348,13 +364,13 @@ impl Media {
         sections.filter_map(|(section, sender)| Some((section as u8, sender.as_deref()?)))
     }
 
-    /// Sections in which the peer's media arrives now.
+    /// Sections whose track was told to have been added.
     pub(crate) fn alive_tracks(&self) -> impl Iterator<Item = u8> {
         let tracks = self.tracks.iter().zip(0..);
-        tracks.filter_map(|(track, media)| track.source.map(|_| media))
+        tracks.filter_map(|(track, media)| track.told.0.then_some(media))
     }
 
-    /// Bytes of an estimate: round trip to the peer, or 100 ms before it is known.
+    /// Round trip to the peer, or 100 ms before it is known.
     fn round_trip_or_default(&self) -> Duration {
         self.round_trip.unwrap_or(Duration::from_millis(100))
     }
@@ -563,9 +579,14 @@ impl Media {
         if before != Some(header.ssrc) {
             track.cache = None;
         }
+        let added = track.tell(now, true);
         if let Some(nack) = &mut receiver.nack {
             let _: Arrival = nack.note_received(now, opened.index);
             self.feedback_due = earliest(self.feedback_due, nack.deadline());
+            if nack.needs_keyframe() {
+                receiver.keyframes.note_wanted();
+                self.feedback_due = earliest(self.feedback_due, receiver.keyframes.deadline());
+            }
         }
         let mut incoming = describe(
             header,
@@ -576,7 +597,7 @@ impl Media {
             opened.index,
             received,
         );
-        incoming.first = before.is_none();
+        incoming.first = added;
         note_keyframe(receiver, &incoming);
         Ok(incoming)
     }
@@ -616,7 +637,8 @@ impl Media {
         let index = nack
             .extend(number)
             .ok_or(DropReason::UselessRetransmission)?;
-        if nack.note_received(now, index) != Arrival::Recovered {
+        // Senders probe for bandwidth with copies of recent packets: one may fill a gap not yet asked for.
+        if nack.note_received(now, index) == Arrival::Duplicate {
             return Err(DropReason::UselessRetransmission);
         }
         receiver.recovered += 1;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::ids::SessionKey;
 use crate::limits::{DATAGRAM_BYTES_MAX, SRTP_OVERHEAD_BYTES_MAX};
 use crate::net::Path;
-use crate::plan::{Codec, LocalSource, MediaPlan};
+use crate::plan::{Codec, LocalSource, MediaKind, MediaPlan};
 use crate::receive::RateMeter;
 use crate::repair::RetransmitBudget;
 use crate::rng::Rng;
@@ -148,9 +148,7 @@ impl Sender {
 
     /// Whether a keyframe would start (or restart) the stream.
     pub(crate) const fn waits_for_keyframe(&self, plan: &MediaPlan) -> bool {
-        self.origin.is_none()
-            && self.track.is_some()
-            && matches!(plan.kind, crate::plan::MediaKind::Video)
+        self.origin.is_none() && self.track.is_some() && matches!(plan.kind, MediaKind::Video)
     }
 
     /// Rewrites, seals and queues one packet of the track.
@@ -162,8 +160,11 @@ impl Sender {
         plan: &MediaPlan,
         packet: &Incoming<'_>,
     ) -> Forwarded {
-        if self.origin != Some(packet.ssrc) {
-            if packet.codec.kind() == crate::plan::MediaKind::Video && !packet.keyframe {
+        // A jump is closed up in the numbers, so the receiver could not see that pictures are missing.
+        let begins = self.origin != Some(packet.ssrc) || self.rewriter.is_jump(packet.sequence);
+        if begins {
+            if packet.codec.kind() == MediaKind::Video && !packet.keyframe {
+                self.origin = None;
                 return Forwarded::WaitsForKeyframe;
             }
             self.rewriter.switch();
@@ -191,7 +192,7 @@ impl Sender {
             return Forwarded::Skipped;
         };
         let size_max = OVERHEAD_BYTES + packet.payload.len();
-        let queued = cx.transmit_media(path, packet.received, size_max, |out| {
+        let queued = cx.transmit_media(path, Some(packet.received), size_max, |out| {
             let header = rtp::write_header(out, &fields, extensions.as_slice())?;
             keys.seal_rtp(source, number, out, header, prefix.as_bytes(), rest)
                 .ok()
@@ -265,7 +266,7 @@ impl Sender {
         let Some(source) = &mut rtx.source else {
             return false;
         };
-        let queued = cx.transmit_media(path, packet.received, size, |out| {
+        let queued = cx.transmit_media(path, None, size, |out| {
             let header = rtp::write_header(out, &fields, extensions.as_slice())?;
             keys.seal_rtp(source, number, out, header, prefix.as_bytes(), rest)
                 .ok()

@@ -5,10 +5,14 @@
 //! timer every 3 s, a death after 15 s of silence and a path that cannot move before it. Its STUN
 //! reader and writer are used.
 
+use std::collections::VecDeque;
+use std::ops::Range;
+
 use is::Sha1HmacProvider;
 use is::stun::StunMessage;
 
 use super::Sink;
+use crate::limits::CHECKS_REMEMBERED_MAX;
 use crate::message::DropReason;
 use crate::net::Path;
 use crate::plan::IceCredentials;
@@ -16,11 +20,16 @@ use crate::plan::IceCredentials;
 /// Header, XOR-MAPPED-ADDRESS of IPv6, MESSAGE-INTEGRITY and FINGERPRINT are 76 bytes; an error is shorter.
 const ANSWER_BYTES_MAX: usize = 128;
 
+/// Eight of the twelve bytes of a transaction id in the header (RFC 8489 §5).
+const TRANSACTION_ID: Range<usize> = 8..16;
+
 /// Both sides' credentials, and while a restart is unfinished those it replaces.
 pub(super) struct Checks {
     current: Credentials,
     /// Accepted until the peer nominates a path under the new ones.
     previous: Option<Credentials>,
+    /// Eight bytes of the transaction id of each of the last checks, oldest first.
+    transactions: VecDeque<u64>,
 }
 
 struct Credentials {
@@ -41,6 +50,23 @@ pub(super) struct Check {
 }
 
 impl Checks {
+    /// Whether a check's transaction was seen before; remembers it. What a peer sent once may come back from
+    /// anywhere: whoever saw it can send it again with another source address.
+    pub(super) fn note_transaction(&mut self, packet: &[u8]) -> bool {
+        let Some(id) = packet.get(TRANSACTION_ID).and_then(|id| id.try_into().ok()) else {
+            return true;
+        };
+        let id = u64::from_be_bytes(id);
+        if self.transactions.contains(&id) {
+            return true;
+        }
+        if self.transactions.len() == CHECKS_REMEMBERED_MAX {
+            self.transactions.pop_front();
+        }
+        self.transactions.push_back(id);
+        false
+    }
+
     pub(super) fn new(local: IceCredentials, remote: IceCredentials) -> Self {
         Self {
             current: Credentials {
@@ -49,6 +75,7 @@ impl Checks {
                 generation: 0,
             },
             previous: None,
+            transactions: VecDeque::new(),
         }
     }
 

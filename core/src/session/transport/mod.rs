@@ -107,8 +107,10 @@ impl Transport {
         out: &mut impl Sink,
     ) -> Result<Checked, DropReason> {
         let (message, check) = self.checks.authenticate(packet)?;
-        // Replaced credentials keep a proved path alive during a restart, but prove no new one.
-        if self.checks.is_outdated(check) && !self.paths.is_proved(path) {
+        // Replaced credentials keep a proved path alive during a restart, but prove no new one; nor does a
+        // check that was seen before, for whoever saw it too can send it from an address of their choice.
+        let repeated = self.checks.note_transaction(packet);
+        if (repeated || self.checks.is_outdated(check)) && !self.paths.is_proved(path) {
             return Err(DropReason::UnauthenticatedStun);
         }
         if message.ice_controlled().is_some() {

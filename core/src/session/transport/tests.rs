@@ -245,11 +245,11 @@ fn a_forged_check_is_not_answered_and_changes_nothing() {
 #[test]
 fn the_answer_to_a_check_is_smaller_than_the_check() {
     let mut world = World::new(6, DtlsRole::Server);
-    let check = request("server", "client", 1, true);
     for (remote, length) in [
         (stranger(1), 64),
         (([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 9).into(), 76),
     ] {
+        let check = request("server", "client", 1, true);
         let mut sent = Vec::new();
         let mut out = |_: Path, bytes: &[u8]| sent.push(bytes.to_vec());
         world
@@ -267,6 +267,25 @@ fn the_answer_to_a_check_is_smaller_than_the_check() {
         let server = credentials("server");
         assert!(answer.verify(server.password.as_bytes(), checks::sha1_hmac));
     }
+}
+
+/// Whoever saw a check can send it again from any address, a victim's for one.
+#[test]
+fn a_check_seen_before_proves_no_other_path() {
+    let mut world = World::new(6, DtlsRole::Server);
+    let check = request("server", "client", 1, true);
+    let mut sent = 0;
+    let mut out = |_: Path, _: &[u8]| sent += 1;
+    let (own, victim) = (path_from(stranger(1)), path_from(stranger(2)));
+    let server = &mut world.server;
+    assert!(server.handle_stun(world.now, own, &check, &mut out).is_ok());
+    let replayed = server.handle_stun(world.now, victim, &check, &mut out);
+    assert_eq!(replayed, Err(DropReason::UnauthenticatedStun));
+    assert_eq!(server.send_path(), Some(own));
+    assert!(!server.is_proved(victim));
+    // The peer itself may repeat a check whose answer was lost.
+    assert!(server.handle_stun(world.now, own, &check, &mut out).is_ok());
+    assert_eq!(sent, 2);
 }
 
 #[test]
