@@ -55,8 +55,14 @@ pub const CODECS_MAX: usize = 16;
 pub const SESSION_MEDIA_MAX: usize = SDP_MEDIA_MAX;
 /// Synchronisation sources one peer may send us, retransmission sources included.
 pub const SESSION_SSRCS_MAX: usize = 64;
+/// One source at a time feeds a track; another takes over when it has been silent this long. Longer than the
+/// 400 ms between two packets of a silent Opus encoder, so that those do not end a turn.
+pub const SOURCE_SILENCE: Duration = Duration::from_millis(500);
 /// Remote addresses one session may have proved by an authenticated check.
 pub const SESSION_PATHS_MAX: usize = 8;
+/// A path without an authenticated packet of its session for this long may go to another session that proves
+/// it: two checks of a browser, 2.5 s apart, are lost before it.
+pub const PATH_QUIET: Duration = Duration::from_secs(6);
 /// A session that never connected is reaped after this.
 pub const SETUP_TIMEOUT: Duration = Duration::from_secs(25);
 /// Without an authenticated check for this long, consent is gone (RFC 7675 §5.1 says 30 s; one less
@@ -165,7 +171,7 @@ const _: () = assert!(
 const _: () = assert!(SDP_LINE_BYTES_MAX < SDP_BYTES_MAX);
 const _: () = assert!(SETUP_TIMEOUT.as_secs() < 30 && CONSENT_TIMEOUT.as_secs() < 30);
 const _: () = assert!(
-    TRANSMIT_ARENA_BYTES_MAX < u32::MAX as usize,
+    2 * TRANSMIT_ARENA_BYTES_MAX < u32::MAX as usize,
     "arena offsets are u32"
 );
 const _: () = assert!(DATAGRAM_BYTES_MAX <= RECV_SLOT_BYTES);

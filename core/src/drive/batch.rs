@@ -108,7 +108,7 @@ impl RecvBatch {
 /// How a transmit may be treated when the batch is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
-    /// STUN, DTLS and RTCP: never dropped for want of room.
+    /// STUN, DTLS and RTCP: dropped only when these alone fill the batch twice over.
     Control,
     /// RTP: the oldest gives way first.
     Media,
@@ -200,7 +200,7 @@ impl TransmitBatch {
         self.entries.is_empty()
     }
 
-    /// Media transmits dropped for want of room since the start.
+    /// Transmits dropped for want of room since the start.
     #[must_use]
     pub const fn dropped(&self) -> u64 {
         self.dropped
@@ -252,51 +252,69 @@ impl TransmitBatch {
         &self.arena[entry.start as usize..(entry.start + entry.len) as usize]
     }
 
-    /// Control is bounded by what sessions may queue (a few datagrams each), so it always fits.
     #[inline]
     fn make_room(&mut self, lane: Lane, size: usize) -> bool {
-        if self.has_room(size) {
-            return true;
-        }
-        self.drop_older_half_of_media();
-        lane == Lane::Control || self.has_room(size)
+        self.has_room(size, 1) || self.free_room(lane, size)
     }
 
-    fn has_room(&self, size: usize) -> bool {
-        self.entries.len() < TRANSMITS_MAX && self.used + size <= TRANSMIT_ARENA_BYTES_MAX
+    /// The oldest media gives way first. Control may take as much again, since each of its datagrams matters;
+    /// beyond that it is dropped too, and its sender asks again.
+    #[cold]
+    fn free_room(&mut self, lane: Lane, size: usize) -> bool {
+        self.drop_media(0);
+        if self.has_room(size, 1) {
+            return true;
+        }
+        let media = self
+            .entries
+            .iter()
+            .filter(|entry| entry.meta.lane == Lane::Media);
+        // Halving keeps the copying amortised: each byte is moved at most once a fill.
+        let count = media.count();
+        if count > 0 {
+            self.drop_media(count.div_ceil(2));
+        }
+        let fits = self.has_room(size, if lane == Lane::Control { 2 } else { 1 });
+        self.dropped += u64::from(!fits);
+        fits
+    }
+
+    fn has_room(&self, size: usize, share: usize) -> bool {
+        self.entries.len() < share * TRANSMITS_MAX
+            && self.used + size <= share * TRANSMIT_ARENA_BYTES_MAX
     }
 
     /// Doubles, as a vector does, so that growing is amortised too.
     #[cold]
     fn grow(&mut self, end: usize) {
-        let doubled = (2 * self.arena.len()).min(TRANSMIT_ARENA_BYTES_MAX);
+        let doubled = (2 * self.arena.len()).min(2 * TRANSMIT_ARENA_BYTES_MAX);
         self.arena.resize(end.max(doubled), 0);
     }
 
-    /// Halving keeps the copying amortised: each byte is moved at most once a fill.
+    /// Drops the oldest `count` of media, and moves what stays to the front of the arena. Does nothing if
+    /// there is nothing to drop and less than half of the used bytes were consumed.
     #[cold]
-    fn drop_older_half_of_media(&mut self) {
-        let media = self
-            .entries
-            .iter()
-            .filter(|entry| entry.meta.lane == Lane::Media)
-            .count();
-        let mut to_drop = media.div_ceil(2);
-        let mut arena = Vec::with_capacity(self.arena.len());
-        let mut kept = VecDeque::with_capacity(self.entries.capacity());
-        for entry in &self.entries {
-            if entry.meta.lane == Lane::Media && to_drop > 0 {
-                to_drop -= 1;
-                self.dropped += 1;
-                continue;
-            }
-            let start = arena.len() as u32;
-            arena.extend_from_slice(self.bytes(entry));
-            kept.push_back(Entry { start, ..*entry });
+    fn drop_media(&mut self, mut count: usize) {
+        let consumed = self.entries.front().map_or(0, |entry| entry.start as usize);
+        if count == 0 && 2 * consumed < self.used {
+            return;
         }
-        self.used = arena.len();
-        self.arena = arena;
-        self.entries = kept;
+        let (mut used, dropped) = (0, count);
+        let arena = &mut self.arena;
+        self.entries.retain_mut(|entry| {
+            if entry.meta.lane == Lane::Media && count > 0 {
+                count -= 1;
+                return false;
+            }
+            let start = entry.start as usize;
+            // Entries lie in order, so nothing still needed is overwritten.
+            arena.copy_within(start..start + entry.len as usize, used);
+            entry.start = used as u32;
+            used += entry.len as usize;
+            true
+        });
+        self.used = used;
+        self.dropped += (dropped - count) as u64;
     }
 }
 
@@ -356,6 +374,30 @@ mod tests {
             contents[1],
             (expected as u32).to_be_bytes(),
             "the newest media is kept"
+        );
+    }
+
+    #[test]
+    fn control_alone_is_bounded_too() {
+        let mut batch = TransmitBatch::default();
+        let pushed = (0..3 * TRANSMITS_MAX).filter(|_| batch.push(meta(Lane::Control), b"check"));
+        assert_eq!(pushed.count(), 2 * TRANSMITS_MAX);
+        assert_eq!(batch.dropped(), TRANSMITS_MAX as u64);
+    }
+
+    #[test]
+    fn a_backlog_that_never_empties_keeps_its_media_and_its_size() {
+        let mut batch = TransmitBatch::default();
+        for number in 0..100_000_u32 {
+            batch.push(meta(Lane::Media), &[number as u8; 1_200]);
+            if batch.len() > 10 {
+                batch.consume(1);
+            }
+        }
+        assert_eq!(batch.dropped(), 0);
+        assert_eq!(
+            batch.first().unwrap().contents,
+            [(100_000_u32 - 10) as u8; 1_200]
         );
     }
 

@@ -13,7 +13,7 @@ use self::media::{Ask, Incoming, Media};
 use self::transport::{Checked, Identity, Sink, Transport, TransportEvent};
 use crate::drive::{Lane, TransmitBatch, TransmitMeta};
 use crate::ids::SessionId;
-use crate::limits::{CONSENT_TIMEOUT, SETUP_TIMEOUT};
+use crate::limits::{CONSENT_TIMEOUT, PATH_QUIET, SETUP_TIMEOUT};
 use crate::message::{CloseReason, DropReason, ProfileName, Role, SessionStats, ShardStats};
 use crate::net::Path;
 use crate::plan::{IceCredentials, LocalDescription, SessionPlan};
@@ -91,10 +91,6 @@ pub(crate) struct Session {
     pub(crate) role: Role,
     opened: Timestamp,
     connected: bool,
-    /// Our user name fragment now, and before the last restart: the transport says until when the old one
-    /// is good.
-    ufrag: String,
-    previous_ufrag: Option<String>,
     restarts: u8,
     transport: Transport,
     pub(crate) media: Media,
@@ -127,8 +123,6 @@ impl Session {
             role,
             opened: now,
             connected: false,
-            ufrag: ice.ufrag.clone(),
-            previous_ufrag: None,
             restarts: 0,
             transport,
             media,
@@ -241,7 +235,6 @@ impl Session {
 
     /// Restarts ICE; the old path carries media until the new one is proved.
     pub(crate) fn restart(&mut self, local: IceCredentials, remote: IceCredentials) {
-        self.previous_ufrag = Some(std::mem::replace(&mut self.ufrag, local.ufrag.clone()));
         self.restarts = self.restarts.wrapping_add(1);
         self.transport.restart(local, remote);
     }
@@ -269,7 +262,13 @@ impl Session {
 
     /// Whether a check names this session: its fragment now, or, until a restart is through, before it.
     pub(crate) fn answers_to(&self, ufrag: &str) -> bool {
-        self.ufrag == ufrag || self.previous_ufrag.as_deref() == Some(ufrag)
+        self.transport.answers_to(ufrag)
+    }
+
+    /// Whether the peer's authenticated packets came over `path` of late.
+    pub(crate) fn uses_path(&self, path: Path, now: Timestamp) -> bool {
+        let active = self.transport.last_active(path);
+        active.is_some_and(|active| now.since(active) < PATH_QUIET)
     }
 
     /// Paths the peer proved.

@@ -3,7 +3,7 @@
 use crate::ids::SessionKey;
 use crate::message::DropReason;
 use crate::net::{Datagram, Path};
-use crate::session::media::{Ask, Incoming, TrackKey};
+use crate::session::media::{Ask, Forwarded, Incoming, TrackKey};
 use crate::shard::Shard;
 use crate::shard::ufrag::Address;
 use crate::time::Timestamp;
@@ -46,15 +46,31 @@ impl Shard {
             .mutate(key, |session, cx| session.handle_stun(cx, path, packet))
             .unwrap_or(Err(DropReason::UnauthenticatedStun));
         if let Ok(checked) = &checked {
-            if checked.newly_proved {
-                self.by_path.insert(path, key);
-            }
+            self.claim_path(path, key);
             if let Some(forgotten) = checked.forgotten {
                 self.forget_path(forgotten, key);
             }
         }
         self.settle(key);
         checked.map(drop)
+    }
+
+    /// Gives a path to the session that just proved it, unless another one uses it: a peer that can put a
+    /// victim's address on one check must not draw the victim's packets to its own session.
+    fn claim_path(&mut self, path: Path, key: SessionKey) {
+        let now = self.now;
+        let uses = |key| {
+            self.sessions
+                .find(key)
+                .is_some_and(|session| session.uses_path(path, now))
+        };
+        let held = self
+            .by_path
+            .get(&path)
+            .is_some_and(|owner| *owner == key || uses(*owner));
+        if !held && uses(key) {
+            self.by_path.insert(path, key);
+        }
     }
 
     fn on_dtls(&mut self, path: Path, packet: &[u8]) -> Result<(), DropReason> {
@@ -120,14 +136,18 @@ impl Shard {
             return;
         };
         session.media.cache(self.now, packet);
-        let followers = session.media.take_followers(packet.media);
+        let mut followers = session.media.take_followers(packet.media);
         let mut keyframe_wanted = false;
+        let faults = self.stats.faults;
         for follower in &followers {
             let forwarded = self.mutate(follower.session, |session, cx| {
                 session.forward(cx, follower.media, packet)
             });
-            keyframe_wanted |=
-                forwarded == Some(crate::session::media::Forwarded::WaitsForKeyframe);
+            keyframe_wanted |= forwarded == Some(Forwarded::WaitsForKeyframe);
+        }
+        // A follower that panicked could not be taken off the list that was taken out.
+        if self.stats.faults != faults {
+            followers.retain(|follower| self.sessions.find(follower.session).is_some());
         }
         let Some(session) = self.sessions.find_mut(publisher) else {
             return;

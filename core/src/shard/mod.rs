@@ -102,6 +102,9 @@ pub struct Shard {
     lent: bool,
     /// The latest `now`: time that goes backwards stands still instead.
     now: Timestamp,
+    /// The session whose next mutation panics.
+    #[cfg(any(test, feature = "sim"))]
+    doomed: Option<SessionKey>,
 }
 
 /// A session panicked: our bug, this session's end.
@@ -139,6 +142,8 @@ impl Shard {
             asks: Vec::new(),
             lent: false,
             now: Timestamp::ZERO,
+            #[cfg(any(test, feature = "sim"))]
+            doomed: None,
         })
     }
 
@@ -246,6 +251,12 @@ impl Shard {
         }
     }
 
+    /// Makes a session panic when it is touched next, as a bug of ours would.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn inject_fault(&mut self, id: SessionId) {
+        self.doomed = Some(id.key);
+    }
+
     fn advance(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
     }
@@ -292,6 +303,11 @@ impl Shard {
     }
 
     fn restart(&mut self, request: RequestId, id: SessionId, remote: IceCredentials) {
+        if id.shard != self.id {
+            let error = CommandError::UnknownSession;
+            self.events.push_back(Event::Rejected { request, error });
+            return;
+        }
         // Not the request's number: a server that repeats one must not give two sessions one password.
         let mut rng = self.seed.derive("restart", self.restarts).rng();
         self.restarts += 1;
@@ -301,8 +317,8 @@ impl Shard {
             local
         });
         self.events.push_back(match restarted {
-            Some(ice) if id.shard == self.id => Event::Restarted { request, ice },
-            _ => Event::Rejected {
+            Some(ice) => Event::Restarted { request, ice },
+            None => Event::Rejected {
                 request,
                 error: CommandError::UnknownSession,
             },
@@ -345,7 +361,13 @@ impl Shard {
             transmits: &mut self.transmits,
             stats: &mut self.stats,
         };
-        match guard(|| mutation(session, &mut cx)) {
+        #[cfg(any(test, feature = "sim"))]
+        let doomed = self.doomed.take_if(|doomed| *doomed == key).is_some();
+        match guard(|| {
+            #[cfg(any(test, feature = "sim"))]
+            assert!(!doomed, "a fault was injected");
+            mutation(session, &mut cx)
+        }) {
             Ok(result) => Some(result),
             Err(Fault) => {
                 self.on_fault(key);

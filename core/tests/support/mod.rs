@@ -139,6 +139,27 @@ impl World {
         configure: impl FnOnce(str0m::RtcConfig) -> str0m::RtcConfig,
         tracks: &[Codec],
     ) -> usize {
+        self.join_from(sections, role, configure, tracks, &[])
+    }
+
+    /// A peer whose offer names these addresses as its own too.
+    pub(crate) fn join_naming(
+        &mut self,
+        sections: &[(MediaKind, Direction)],
+        role: Role,
+        named: &[SocketAddr],
+    ) -> usize {
+        self.join_from(sections, role, |config| config, &[], named)
+    }
+
+    fn join_from(
+        &mut self,
+        sections: &[(MediaKind, Direction)],
+        role: Role,
+        configure: impl FnOnce(str0m::RtcConfig) -> str0m::RtcConfig,
+        tracks: &[Codec],
+        named: &[SocketAddr],
+    ) -> usize {
         let number = self.peers.len();
         let address = SocketAddr::new(
             IpAddr::V4(Ipv4Addr::new(10, 1, (number >> 8) as u8, number as u8)),
@@ -146,8 +167,10 @@ impl World {
         );
         let now = self.epoch.instant(self.now);
         let mut rtc = configure(Rtc::builder().set_rtp_mode(true)).build(now);
-        let candidate = Candidate::host(address, Protocol::Udp).expect("a host candidate");
-        rtc.add_local_candidate(candidate);
+        for address in [address].iter().chain(named) {
+            let candidate = Candidate::host(*address, Protocol::Udp).expect("a host candidate");
+            rtc.add_local_candidate(candidate);
+        }
         let mut changes = rtc.sdp_api();
         let add = |(kind, direction): &(MediaKind, Direction)| {
             changes.add_media(*kind, *direction, Some("stream".into()), None, None)

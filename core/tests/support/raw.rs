@@ -39,6 +39,7 @@ pub(crate) struct Raw {
     pub(crate) local: LocalDescription,
     pub(crate) remote: IceCredentials,
     pub(crate) outbound: Outbound,
+    exported: Vec<u8>,
     inbound: Inbound,
     window: ReplayWindow,
 }
@@ -58,6 +59,17 @@ impl Raw {
         role: Role,
         plan: SessionPlan,
     ) -> Self {
+        Self::connect_nominating(world, address, role, plan, true)
+    }
+
+    /// The same, with or without a nomination.
+    pub(crate) fn connect_nominating(
+        world: &mut World,
+        address: SocketAddr,
+        role: Role,
+        plan: SessionPlan,
+        nominates: bool,
+    ) -> Self {
         let (certificate, fingerprint) = certificate();
         let remote = plan.remote_ice.clone();
         let plan = SessionPlan {
@@ -66,7 +78,7 @@ impl Raw {
         };
         let (session, local) = world.open(plan, role).expect("there is room");
         world.taps.insert(address, Vec::new());
-        let check = check(&local.ice, &remote, true);
+        let check = check(&local.ice, &remote, nominates);
         world.inject(address, &check);
         let provider = str0m_aws_lc_rs::dimpl_crypto_provider();
         let config = Config::builder().with_crypto_provider(provider).build();
@@ -109,9 +121,20 @@ impl Raw {
             local,
             remote,
             outbound,
+            exported,
             inbound,
             window: ReplayWindow::default(),
         }
+    }
+
+    /// Seals a packet of any source whatever, as its first: each call has a context of its own for the key.
+    pub(crate) fn seal_first(&self, fields: &HeaderFields, payload: &[u8]) -> Vec<u8> {
+        let keying = KeyingMaterial::new(ProfileName::AeadAes256Gcm, &self.exported);
+        let (_, mut outbound) = keying
+            .expect("of the right length")
+            .into_contexts(DtlsRole::Client);
+        let mut source = outbound.claim(fields.ssrc).expect("the first claim");
+        seal(&outbound, &mut source, fields, &[], payload)
     }
 
     /// Sends a check from any address.
@@ -134,14 +157,7 @@ impl Raw {
         extensions: &[(u8, &[u8])],
         payload: &[u8],
     ) -> Vec<u8> {
-        let mut out = vec![0; 100 + payload.len() + SRTP_OVERHEAD_BYTES_MAX];
-        let header = write_header(&mut out, fields, extensions).expect("there is room");
-        let number = fields.sequence_number;
-        let len = self
-            .outbound
-            .seal_rtp(source, number, &mut out, header, &[], payload);
-        out.truncate(len.expect("a fresh number"));
-        out
+        seal(&self.outbound, source, fields, extensions, payload)
     }
 
     /// Seals a compound that `write` fills.
@@ -196,6 +212,21 @@ impl Raw {
     }
 }
 
+fn seal(
+    outbound: &Outbound,
+    source: &mut SendSource,
+    fields: &HeaderFields,
+    extensions: &[(u8, &[u8])],
+    payload: &[u8],
+) -> Vec<u8> {
+    let mut out = vec![0; 100 + payload.len() + SRTP_OVERHEAD_BYTES_MAX];
+    let header = write_header(&mut out, fields, extensions).expect("there is room");
+    let number = fields.sequence_number;
+    let len = outbound.seal_rtp(source, number, &mut out, header, &[], payload);
+    out.truncate(len.expect("a fresh number"));
+    out
+}
+
 /// A check of a peer with these credentials.
 pub(crate) fn check(server: &IceCredentials, client: &IceCredentials, nominates: bool) -> Vec<u8> {
     let username = format!("{}:{}", server.ufrag, client.ufrag);
@@ -212,6 +243,17 @@ pub(crate) fn check(server: &IceCredentials, client: &IceCredentials, nominates:
         .expect("it fits");
     bytes.truncate(length);
     bytes
+}
+
+/// A header, with a timestamp 20 ms after that of the number before.
+pub(crate) fn fields(payload_type: u8, ssrc: u32, sequence_number: u16) -> HeaderFields {
+    HeaderFields {
+        payload_type,
+        marker: true,
+        sequence_number,
+        timestamp: u32::from(sequence_number) * 960,
+        ssrc,
+    }
 }
 
 /// One audio and one video section, in which the peer sends, receives, or both.

@@ -183,10 +183,15 @@ impl Media {
 
     /// Someone who follows the track of a section needs a keyframe.
     pub(crate) fn want_keyframe(&mut self, media: u8) {
-        let carries = |receiver: &&mut Receiver| {
-            receiver.media == media && receiver.carries == Carries::Media && receiver.alive
+        let Some(source) = self
+            .tracks
+            .get(usize::from(media))
+            .and_then(|track| track.source)
+        else {
+            return;
         };
-        for receiver in self.receivers.iter_mut().filter(carries) {
+        let receivers = &mut self.receivers.iter_mut();
+        if let Some(receiver) = receivers.find(|receiver| receiver.ssrc == source) {
             receiver.keyframes.note_wanted();
             self.feedback_due = earliest(self.feedback_due, receiver.deadline());
         }
@@ -318,11 +323,14 @@ impl Media {
         else {
             return;
         };
-        let ended = std::mem::replace(&mut receiver.alive, false);
-        if ended && receiver.carries == Carries::Media && asks.len() < ASKS_PER_DATAGRAM_MAX {
-            asks.push(Ask::Ended {
-                media: receiver.media,
-            });
+        receiver.alive = false;
+        let media = receiver.media;
+        let track = self.tracks.get_mut(usize::from(media));
+        if let Some(track) = track.filter(|track| track.source == Some(ssrc))
+            && asks.len() < ASKS_PER_DATAGRAM_MAX
+        {
+            track.source = None;
+            asks.push(Ask::Ended { media });
         }
     }
 

@@ -13,7 +13,7 @@ pub(crate) use self::feedback::Ask;
 pub(crate) use self::receiver::{Carries, Receiver, SenderClock};
 pub(crate) use self::sender::{Forwarded, Sender, TrackKey};
 use crate::ids::SessionKey;
-use crate::limits::SESSION_SSRCS_MAX;
+use crate::limits::{SESSION_SSRCS_MAX, SOURCE_SILENCE};
 use crate::message::{DropReason, ProfileName};
 use crate::net::Path;
 use crate::plan::{Codec, CodecPlan, LocalSource, MediaKind, MediaPlan, SessionPlan};
@@ -32,6 +32,8 @@ use crate::wire::rtp::{self, AudioLevel, Header};
 pub(crate) struct Incoming<'a> {
     /// Media section of the publisher.
     pub(crate) media: u8,
+    /// Its source: the numbers below are of that alone.
+    pub(crate) ssrc: u32,
     pub(crate) codec: Codec,
     /// Extended by the rollover counter.
     pub(crate) sequence: u64,
@@ -63,6 +65,8 @@ impl Incoming<'_> {
 #[derive(Debug, Default)]
 pub(crate) struct Track {
     pub(crate) followers: Vec<Follower>,
+    /// The one source that feeds it; `None` before the first packet and after a BYE.
+    source: Option<u32>,
     cache: Option<Box<PacketCache>>,
 }
 
@@ -248,16 +252,16 @@ impl Media {
     /// A packet of a track that a follower asks for again.
     pub(crate) fn cached(&self, now: Timestamp, media: u8, sequence: u64) -> Option<Incoming<'_>> {
         let track = self.tracks.get(usize::from(media))?;
+        let ssrc = track.source?;
         let (header, payload) = track.cache.as_ref()?.find(now, sequence)?;
         let codec = self
-            .plan
-            .media
-            .get(usize::from(media))?
-            .codecs
-            .first()?
+            .receivers
+            .iter()
+            .find(|receiver| receiver.ssrc == ssrc)?
             .codec;
         Some(Incoming {
             media,
+            ssrc,
             codec,
             sequence,
             timestamp: header.timestamp,
@@ -346,10 +350,8 @@ impl Media {
 
     /// Sections in which the peer's media arrives now.
     pub(crate) fn alive_tracks(&self) -> impl Iterator<Item = u8> {
-        self.receivers
-            .iter()
-            .filter(|receiver| receiver.alive && receiver.carries == Carries::Media)
-            .map(|receiver| receiver.media)
+        let tracks = self.tracks.iter().zip(0..);
+        tracks.filter_map(|(track, media)| track.source.map(|_| media))
     }
 
     /// Bytes of an estimate: round trip to the peer, or 100 ms before it is known.
@@ -408,6 +410,9 @@ impl Media {
             .open_rtp(&mut window, position(header), packet)
             .map_err(refused)?;
         let (section, carries, codec) = self.identify(header, packet)?;
+        if carries == Carries::Media && !self.may_feed(section, header.ssrc, now) {
+            return Err(DropReason::UnknownSsrc);
+        }
         let nack = carries == Carries::Media && codec.1;
         let mut receiver = Receiver::new(header.ssrc, section, carries, codec.0, nack, now);
         receiver.window = window;
@@ -435,16 +440,37 @@ impl Media {
         self.last_receiver = place;
     }
 
-    /// A free place, or that of the unannounced source unused for longest: announced ones never give way.
+    /// Whether packets of a source are the track's: one source feeds it at a time, as two would be mixed
+    /// under one numbering. It yields to one that the offer announced if it was not itself, and when silent.
+    fn may_feed(&self, media: u8, ssrc: u32, now: Timestamp) -> bool {
+        let section = usize::from(media);
+        let Some(current) = self.tracks.get(section).and_then(|track| track.source) else {
+            return true;
+        };
+        let announced = |ssrc| {
+            let plan = self.plan.media.get(section);
+            plan.is_some_and(|plan| announces(plan, ssrc))
+        };
+        let is_silent = || {
+            let receivers = &mut self.receivers.iter();
+            let receiver = receivers.find(|receiver| receiver.ssrc == current);
+            receiver.is_none_or(|receiver| now.since(receiver.used) >= SOURCE_SILENCE)
+        };
+        current == ssrc || (announced(ssrc) && !announced(current)) || is_silent()
+    }
+
+    /// A free place, or that of the unannounced source unused for longest: announced ones never give way,
+    /// nor do those that feed a track.
     fn place_for_receiver(&self) -> Result<usize, DropReason> {
         if self.receivers.len() < SESSION_SSRCS_MAX {
             return Ok(self.receivers.len());
         }
         let announced = |ssrc| self.plan.media.iter().any(|media| announces(media, ssrc));
+        let feeds = |ssrc| self.tracks.iter().any(|track| track.source == Some(ssrc));
         self.receivers
             .iter()
             .enumerate()
-            .filter(|(_, receiver)| !announced(receiver.ssrc))
+            .filter(|(_, receiver)| !announced(receiver.ssrc) && !feeds(receiver.ssrc))
             .min_by_key(|(_, receiver)| receiver.used)
             .map(|(place, _)| place)
             .ok_or(DropReason::UnknownSsrc)
@@ -511,6 +537,9 @@ impl Media {
         payload: &'a [u8],
         opened: Opened,
     ) -> Result<Incoming<'a>, DropReason> {
+        if !self.may_feed(self.receivers[opened.receiver].media, header.ssrc, now) {
+            return Err(DropReason::UnknownSsrc);
+        }
         let receiver = &mut self.receivers[opened.receiver];
         let media = &self.plan.media[usize::from(receiver.media)];
         let (codec, carries) =
@@ -528,7 +557,12 @@ impl Media {
             bytes: payload.len(),
             retransmitted: false,
         });
-        let first = !std::mem::replace(&mut receiver.alive, true);
+        receiver.alive = true;
+        let track = &mut self.tracks[usize::from(receiver.media)];
+        let before = track.source.replace(header.ssrc);
+        if before != Some(header.ssrc) {
+            track.cache = None;
+        }
         if let Some(nack) = &mut receiver.nack {
             let _: Arrival = nack.note_received(now, opened.index);
             self.feedback_due = earliest(self.feedback_due, nack.deadline());
@@ -542,7 +576,7 @@ impl Media {
             opened.index,
             received,
         );
-        incoming.first = first;
+        incoming.first = before.is_none();
         note_keyframe(receiver, &incoming);
         Ok(incoming)
     }
@@ -564,10 +598,16 @@ impl Media {
         let Some((number, payload)) = repair::rtx::parse(payload) else {
             return Ok(None);
         };
+        let current = self.tracks[usize::from(section)].source;
+        let announced = media
+            .ssrcs
+            .iter()
+            .find(|announced| announced.rtx == Some(header.ssrc));
+        let repairs = current.filter(|current| announced.is_none_or(|of| of.ssrc == *current));
         let receiver = self
             .receivers
             .iter_mut()
-            .find(|other| other.media == section && other.carries == Carries::Media)
+            .find(|other| repairs == Some(other.ssrc))
             .ok_or(DropReason::UselessRetransmission)?;
         let nack = receiver
             .nack
@@ -601,6 +641,7 @@ fn describe<'a>(
     let extension = |id: Option<u8>| header.extension(packet, id?)?.first().copied();
     Incoming {
         media: receiver.media,
+        ssrc: receiver.ssrc,
         codec,
         sequence,
         timestamp: header.timestamp,

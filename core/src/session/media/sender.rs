@@ -75,8 +75,8 @@ pub(crate) struct Sender {
     rtx: Option<Box<Retransmitter>>,
     /// The track it follows; `None` while its publisher is away.
     pub(crate) track: Option<TrackKey>,
-    /// The next packet begins another source.
-    switching: bool,
+    /// The source that the rewriter's numbers are of; `None`: the next packet begins another.
+    origin: Option<u32>,
     clock: Option<SenderClock>,
     /// When the last packet left, and its timestamp.
     last: Option<(Timestamp, u32)>,
@@ -111,7 +111,7 @@ impl Sender {
             format: None,
             rtx,
             track: None,
-            switching: true,
+            origin: None,
             clock: None,
             last: None,
             packets: 0,
@@ -142,13 +142,15 @@ impl Sender {
     /// Follows another track from its next keyframe (video) or packet (audio) on.
     pub(crate) fn follow(&mut self, track: Option<TrackKey>) {
         self.track = track;
-        self.switching = true;
+        self.origin = None;
         self.clock = None;
     }
 
     /// Whether a keyframe would start (or restart) the stream.
     pub(crate) const fn waits_for_keyframe(&self, plan: &MediaPlan) -> bool {
-        self.switching && self.track.is_some() && matches!(plan.kind, crate::plan::MediaKind::Video)
+        self.origin.is_none()
+            && self.track.is_some()
+            && matches!(plan.kind, crate::plan::MediaKind::Video)
     }
 
     /// Rewrites, seals and queues one packet of the track.
@@ -160,12 +162,12 @@ impl Sender {
         plan: &MediaPlan,
         packet: &Incoming<'_>,
     ) -> Forwarded {
-        if self.switching {
+        if self.origin != Some(packet.ssrc) {
             if packet.codec.kind() == crate::plan::MediaKind::Video && !packet.keyframe {
                 return Forwarded::WaitsForKeyframe;
             }
             self.rewriter.switch();
-            self.switching = false;
+            self.origin = Some(packet.ssrc);
         }
         let Some(format) = self.format_for(plan, packet.codec) else {
             return Forwarded::Skipped;
@@ -210,8 +212,10 @@ impl Sender {
         Forwarded::Sent
     }
 
-    /// The source's number behind one of ours that the peer misses.
+    /// The source's number behind one of ours that the peer misses; `None` also while the next source has
+    /// yet to begin: the packets of the last are gone.
     pub(crate) fn source_of(&self, sequence_number: u16) -> Option<u64> {
+        self.origin?;
         self.rewriter.source_of(sequence_number)
     }
 
@@ -230,6 +234,10 @@ impl Sender {
         let (Some(format), Some(rtx)) = (self.format, &mut self.rtx) else {
             return false;
         };
+        // The numbers of another source would pass for this one's.
+        if self.origin != Some(packet.ssrc) {
+            return false;
+        }
         let Some(payload_type) = format.rtx_payload_type else {
             return false;
         };

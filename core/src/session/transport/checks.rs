@@ -129,6 +129,12 @@ impl Checks {
         }
     }
 
+    /// Whether a fragment is ours, now or until a restart is through.
+    pub(super) fn answers_to(&self, ufrag: &str) -> bool {
+        let ours = |known: &Credentials| known.local.ufrag == ufrag;
+        ours(&self.current) || self.previous.as_ref().is_some_and(ours)
+    }
+
     fn matching(&self, message: &StunMessage<'_>) -> Option<&Credentials> {
         let (local, remote) = message.split_username()?;
         [Some(&self.current), self.previous.as_ref()]

@@ -184,6 +184,12 @@ impl Transport {
         self.paths.is_proved(path)
     }
 
+    /// When the last authenticated packet came over `path`; `None` if it is not proved.
+    #[must_use]
+    pub fn last_active(&self, path: Path) -> Option<Timestamp> {
+        self.paths.last_active(path)
+    }
+
     /// Every proved path, for the demux to forget when the session ends. At most `SESSION_PATHS_MAX`.
     pub fn proved_paths(&self) -> impl Iterator<Item = Path> + '_ {
         self.paths.iter()
@@ -192,6 +198,12 @@ impl Transport {
     /// Tells that an RTP or RTCP packet came over `path` and was authenticated, and was no replay.
     pub fn note_authenticated_media(&mut self, now: Timestamp, path: Path) {
         self.paths.note_media(now, path);
+    }
+
+    /// Whether a check names our credentials: those of now, or those that a restart under way replaces.
+    #[must_use]
+    pub fn answers_to(&self, ufrag: &str) -> bool {
+        self.checks.answers_to(ufrag)
     }
 
     /// When the path in use was last checked, for the end of consent (RFC 7675). `None`: never.

@@ -74,6 +74,12 @@ impl Paths {
         self.proved.iter().any(|standing| standing.path == path)
     }
 
+    /// When the last authenticated packet came over a path; `None` if it is not proved.
+    pub(super) fn last_active(&self, path: Path) -> Option<Timestamp> {
+        let standing = self.proved.iter().find(|standing| standing.path == path)?;
+        Some(standing.active)
+    }
+
     /// All proved paths.
     pub(super) fn iter(&self) -> impl Iterator<Item = Path> + '_ {
         self.proved.iter().map(|standing| standing.path)
