@@ -173,3 +173,48 @@ async fn rooms_and_participants_never_get_a_number_again() {
     }
     rig.post("/whip", &offers::sendrecv()).await.location();
 }
+
+#[tokio::test]
+async fn a_second_publisher_that_never_connects_leaves_the_first_in_place() {
+    let rig = Rig::start("").await;
+    rig.publish("hall", "ann").await;
+    let first = rig.shard().last();
+    let mut events = Events::open(rig.address, "/api/rooms/hall/events").await;
+    events.next().await;
+    rig.shard().set(|habits| habits.connects = false);
+    rig.publish("hall", "ann").await;
+    let live = |room: serde_json::Value| room["participants"][0]["session"].clone();
+    let shown = live(rig.get("/api/rooms/hall").await.json());
+    assert_eq!(shown, first.to_string());
+    rig.shard()
+        .end(rig.shard().last(), CloseReason::SetupTimeout);
+    rig.shard().set(|habits| habits.connects = true);
+    let reply = rig.post("/whep/hall/ann", &offers::recvonly()).await;
+    assert_eq!(reply.status, 201, "{}", reply.body);
+    let shown = live(rig.get("/api/rooms/hall").await.json());
+    assert_eq!(shown, first.to_string());
+    rig.publish("hall", "bob").await;
+    assert_eq!(
+        events.next().await,
+        ("joined".to_owned(), json!({ "participant": "bob" })),
+        "ann neither left nor joined"
+    );
+}
+
+#[tokio::test]
+async fn of_two_pending_publishers_the_one_that_connects_is_live() {
+    let rig = Rig::start("").await;
+    rig.shard().set(|habits| habits.connects = false);
+    rig.publish("hall", "ann").await;
+    let first = rig.shard().last();
+    rig.publish("hall", "ann").await;
+    let second = rig.shard().last();
+    rig.shard().connect(first);
+    rig.settle().await;
+    let room = rig.get("/api/rooms/hall").await.json();
+    assert_eq!(room["participants"][0]["session"], first.to_string());
+    rig.shard().end(second, CloseReason::SetupTimeout);
+    rig.settle().await;
+    let room = rig.get("/api/rooms/hall").await.json();
+    assert_eq!(room["participants"][0]["session"], first.to_string());
+}
