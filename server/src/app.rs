@@ -15,7 +15,11 @@ use tokio::time::Instant;
 use crate::auth::{Access, Caller, Scope};
 use crate::config::Config;
 use crate::control::{Control, LaneFull};
-use crate::limits::{COMMAND_TIMEOUT, EVENT_STREAMS_MAX, NEGOTIATIONS_MAX};
+use crate::crowd::Crowd;
+use crate::limits::{
+    COMMAND_TIMEOUT, EVENT_STREAMS_EACH_MAX, EVENT_STREAMS_MAX, HTTP_CONNECTIONS_EACH_MAX,
+    NEGOTIATIONS_MAX,
+};
 use crate::metrics::Meters;
 use crate::problem::Problem;
 use crate::rate::RateLimiter;
@@ -47,6 +51,10 @@ pub struct App {
     pub negotiations: Arc<Semaphore>,
     /// Bounds the event streams open.
     pub streams: Arc<Semaphore>,
+    /// Shares them out among client networks.
+    pub streams_crowd: Arc<Crowd>,
+    /// Shares the connections out among client networks.
+    pub connections_crowd: Arc<Crowd>,
     /// When the server started.
     pub started: Instant,
     /// Becomes true when connections must end.
@@ -99,6 +107,8 @@ impl App {
             rooms: Rooms::default(),
             loads: vec![0; ports.len()],
         };
+        let limited = config.rate_limit > 0;
+        let each_max = |max| if limited { max } else { usize::MAX };
         Self {
             access,
             control,
@@ -107,6 +117,8 @@ impl App {
             runtime,
             negotiations: Arc::new(Semaphore::new(NEGOTIATIONS_MAX)),
             streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
+            streams_crowd: Arc::new(Crowd::new(each_max(EVENT_STREAMS_EACH_MAX))),
+            connections_crowd: Arc::new(Crowd::new(each_max(HTTP_CONNECTIONS_EACH_MAX))),
             started: Instant::now(),
             stopping: watch::Sender::new(false),
             directory: Mutex::new(directory),

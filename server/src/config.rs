@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Deserializer};
 
-use crate::limits::{ANNOUNCED_ADDRESSES_MAX, BODY_TIMEOUT, HEAD_TIMEOUT};
+use crate::limits::{ANNOUNCED_ADDRESSES_MAX, BODY_TIMEOUT, HEAD_TIMEOUT, WRITE_TIMEOUT};
 
 const HTTP_DEFAULT: &str = "127.0.0.1:8080";
 const MEDIA_PORT_DEFAULT: u16 = 40_000;
@@ -51,19 +51,22 @@ pub struct Config {
     pub drain: Duration,
     /// Web origins that may use the API from a browser; `*` for any.
     pub cors_origins: Vec<String>,
-    /// POST, PATCH and DELETE requests a second for each client address; 0: no limit.
+    /// POST, PATCH and DELETE requests a second for each client address; 0: no limit, nor one on what a
+    /// client network holds, for a server behind a proxy, where all come from one address.
     pub rate_limit: u32,
     /// How long slow senders are waited for.
     pub patience: Patience,
 }
 
-/// How long the server waits for a client that sends slowly. Not an option: tests shorten it.
+/// How long the server waits for a client that sends or reads slowly. Not an option: tests shorten it.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// For a request's head.
     pub head: Duration,
     /// For a request's body.
     pub body: Duration,
+    /// For a client that takes nothing of its answer.
+    pub write: Duration,
 }
 
 /// Where HTTPS takes its certificate from.
@@ -361,6 +364,7 @@ impl Options {
             patience: Patience {
                 head: HEAD_TIMEOUT,
                 body: BODY_TIMEOUT,
+                write: WRITE_TIMEOUT,
             },
         })
     }

@@ -21,22 +21,29 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 use crate::app::{App, RETRY_SOON};
 use crate::limits::{
-    ACCEPT_PAUSE, CONNECTIONS_CLOSE_TIMEOUT, HTTP_BODY_BYTES_MAX, HTTP_CONNECTIONS_MAX,
-    HTTP_DISCARD_BYTES_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX, TLS_HANDSHAKE_TIMEOUT,
+    ACCEPT_PAUSE, ACCEPT_WARNING_PAUSE, CONNECTIONS_CLOSE_TIMEOUT, HTTP_BODY_BYTES_MAX,
+    HTTP_CONNECTIONS_MAX, HTTP_DISCARD_BYTES_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX,
+    TLS_HANDSHAKE_TIMEOUT,
 };
 use crate::place::Place;
 use crate::problem::Problem;
+use crate::stall::Stall;
 use crate::{api, cors, resource, sse, whip};
 
 /// The server's end of the connection a request came on.
 #[derive(Clone, Copy, Debug)]
 pub struct LocalAddress(pub SocketAddr);
+
+/// The client's end of the connection a request came on.
+#[derive(Clone, Copy, Debug)]
+pub struct RemoteAddress(pub SocketAddr);
 
 /// Both ends of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -47,31 +54,50 @@ struct Ends {
 
 /// Serves connections until `app.stopping`, then gives those under way a moment to finish.
 pub async fn serve(app: Arc<App>, listener: TcpListener, tls: Option<TlsAcceptor>) {
-    let router = router(&app);
     let places = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
+    serve_within(app, listener, tls, places).await;
+}
+
+/// No more connections at one time than there are `places`.
+async fn serve_within(
+    app: Arc<App>,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    places: Arc<Semaphore>,
+) {
+    let router = router(&app);
     let mut connections = JoinSet::new();
+    let mut warned: Option<Instant> = None;
     loop {
-        let permit = Arc::clone(&places)
-            .acquire_owned()
-            .await
-            .expect("never closed");
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let accept = async {
+            let permit = Arc::clone(&places).acquire_owned().await;
+            (permit.expect("never closed"), listener.accept().await)
+        };
+        // A full house must not keep the server from stopping.
+        let (permit, accepted) = tokio::select! {
+            accepted = accept => accepted,
             () = app.until_stopping() => break,
         };
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, remote)) => {
+                let Some(held) = app.connections_crowd.take(remote.ip()) else {
+                    debug!("a client network holds as many connections as it may");
+                    continue;
+                };
                 let (app, router, tls) = (Arc::clone(&app), router.clone(), tls.clone());
                 connections.spawn(async move {
                     app.meters.connections.inc();
                     serve_stream(&app, router, tls, stream, remote).await;
                     app.meters.connections.dec();
-                    drop(permit);
+                    drop((held, permit));
                 });
             }
             Err(error) => {
-                warn!(%error, "cannot accept a connection; pausing");
+                if warned.is_none_or(|last| last.elapsed() >= ACCEPT_WARNING_PAUSE) {
+                    warn!(%error, "cannot accept connections; trying on");
+                    warned = Some(Instant::now());
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -160,6 +186,7 @@ async fn serve_connection(
         let (app, router) = (Arc::clone(app), router.clone());
         async move { Ok::<_, Infallible>(handle(&app, router, request, ends).await) }
     });
+    let stream = Stall::new(stream, app.config.patience.write);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(app.config.patience.head)
@@ -194,6 +221,7 @@ async fn handle(
         Ok(Admitted::Complete(body)) => {
             let mut request = Request::from_parts(parts, Body::from(body));
             request.extensions_mut().insert(LocalAddress(ends.local));
+            request.extensions_mut().insert(RemoteAddress(ends.remote));
             match router.oneshot(request).await {
                 Ok(response) => response,
                 Err(infallible) => match infallible {},
@@ -273,5 +301,28 @@ async fn read_body(mut body: Incoming) -> Result<Bytes, Problem> {
         Err(too_large())
     } else {
         Ok(contents.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::auth::Access;
+    use crate::config::Config;
+    use crate::control::Control;
+
+    #[tokio::test]
+    async fn a_full_house_does_not_keep_the_server_from_stopping() {
+        let config = Config::from_toml("media_ip = \"127.0.0.1\"").expect("a good configuration");
+        let control = Control::new(Vec::new());
+        let app = Arc::new(App::new(config, Access::open(), control, &[], &[], "none"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let full = Arc::new(Semaphore::new(0));
+        let serving = tokio::spawn(serve_within(Arc::clone(&app), listener, None, full));
+        app.stopping.send_replace(true);
+        let ended = tokio::time::timeout(Duration::from_secs(5), serving).await;
+        ended.expect("it stops in time").expect("no panic");
     }
 }

@@ -8,6 +8,8 @@ use antiphon_core::limits::SDP_BYTES_MAX;
 
 /// Connections served at one time; more wait in the kernel's queue.
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
+/// Of these, for one client network: an office behind one address fits, and 16 of them to the full house.
+pub const HTTP_CONNECTIONS_EACH_MAX: usize = 256;
 /// Bytes of a request's head: cookies and tokens fit, a bomb does not.
 pub const HTTP_HEAD_BYTES_MAX: usize = 32 << 10;
 /// Header lines of a request: a browser sends about 20.
@@ -21,8 +23,12 @@ pub const HTTP_DISCARD_BYTES_MAX: usize = 4 << 20;
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection that has not sent a whole body within this is answered 408 and cut.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that takes nothing of its answer for this long is cut.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A TLS handshake takes no longer.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Failed accepts are logged no more often than this.
+pub const ACCEPT_WARNING_PAUSE: Duration = Duration::from_secs(10);
 /// Pause after a failed accept (no file descriptors left), so that the loop does not spin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time for answers under way once everything else has ended.
@@ -47,6 +53,8 @@ pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 pub const SCRAPE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Streams of room events open at one time: a part of [`HTTP_CONNECTIONS_MAX`].
 pub const EVENT_STREAMS_MAX: usize = 1_024;
+/// Of these, for one client network.
+pub const EVENT_STREAMS_EACH_MAX: usize = 64;
 /// Room events a slow listener may lag behind before it gets the whole room again.
 pub const EVENT_BACKLOG_MAX: usize = 256;
 /// A comment goes down a silent event stream this often, so that a dead listener is noticed.

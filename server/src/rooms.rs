@@ -103,14 +103,17 @@ struct Participant {
     id: ParticipantId,
     /// Sessions that publish as, or follow, this participant.
     seats: u32,
+    /// Publishing sessions that have not connected, and what was agreed with each.
+    pending: BTreeMap<SessionId, Vec<(Mid, Codec)>>,
+    /// The session that connected last.
     publisher: Option<Publisher>,
 }
 
 #[derive(Debug)]
 struct Publisher {
     session: SessionId,
-    /// Position among all publishers by time of connecting; `None` until connected.
-    order: Option<u64>,
+    /// Position among all publishers by time of connecting.
+    order: u64,
     /// What was agreed: a section's tag, and the codec it most likely brings.
     agreed: Vec<(Mid, Codec)>,
     /// What has arrived.
@@ -124,9 +127,9 @@ impl Rooms {
     pub fn tracks(&self, room: &Name, participant: Option<&Name>) -> Option<Vec<Codec>> {
         let room = self.by_name.get(room)?;
         let publisher = match participant {
-            Some(name) => room.participants.get(name)?.live()?,
+            Some(name) => room.participants.get(name)?.publisher.as_ref()?,
             None => {
-                let live = room.participants.values().filter_map(Participant::live);
+                let live = room.live().map(|(_, publisher)| publisher);
                 live.max_by_key(|publisher| publisher.order)?
             }
         };
@@ -160,6 +163,7 @@ impl Rooms {
                     Participant {
                         id,
                         seats: 0,
+                        pending: BTreeMap::new(),
                         publisher: None,
                     }
                 });
@@ -180,25 +184,26 @@ impl Rooms {
             && let Some(participant) = room.participants.get_mut(name)
         {
             participant.seats = participant.seats.saturating_sub(1);
-            let publisher = &participant.publisher;
-            let published = publisher
-                .as_ref()
-                .filter(|publisher| Some(publisher.session) == session);
-            let left = published.map(|publisher| publisher.order.is_some());
-            if left.is_some() {
+            if let Some(session) = session {
+                participant.pending.remove(&session);
+            }
+            let publisher = participant.publisher.as_ref();
+            let left = publisher.is_some_and(|publisher| Some(publisher.session) == session);
+            if left {
                 participant.publisher = None;
             }
             if participant.seats == 0 {
                 room.participants.remove(name);
             }
-            if left == Some(true) {
+            if left {
                 room.announce("left", json!({ "participant": name.as_str() }));
             }
         }
         self.forget_if_idle(&seat.room);
     }
 
-    /// A publishing session was opened: it takes the place of the participant's last one.
+    /// A publishing session was opened. It takes the place of the participant's last one once it
+    /// connects, as in the shard: until then the last one streams on.
     pub fn note_opened(&mut self, seat: &Seat, session: SessionId, media: &[MediaPlan]) {
         let Some((room, name)) = self.find(seat) else {
             return;
@@ -206,36 +211,35 @@ impl Rooms {
         let Some(participant) = room.participants.get_mut(name) else {
             return;
         };
-        let replaced = participant
-            .publisher
-            .take()
-            .is_some_and(|old| old.order.is_some());
         let received = media.iter().filter(|media| media.receive);
         let agreed = received
             .filter_map(|media| media.codecs.first().map(|plan| (media.mid, plan.codec)))
             .collect();
-        participant.publisher = Some(Publisher {
-            session,
-            order: None,
-            agreed,
-            tracks: BTreeMap::new(),
-        });
-        if replaced {
-            room.announce("left", json!({ "participant": name.as_str() }));
-        }
+        participant.pending.insert(session, agreed);
     }
 
-    /// A publishing session connected: its participant is here.
+    /// A publishing session connected: its participant is here, and the last session's is not.
     pub fn note_connected(&mut self, seat: &Seat, session: SessionId) {
         self.publishers_connected += 1;
         let order = self.publishers_connected;
         let Some((room, name)) = self.find(seat) else {
             return;
         };
-        let Some(publisher) = room.publisher(name, session) else {
+        let Some(participant) = room.participants.get_mut(name) else {
             return;
         };
-        publisher.order = Some(order);
+        let Some(agreed) = participant.pending.remove(&session) else {
+            return;
+        };
+        let replaced = participant.publisher.replace(Publisher {
+            session,
+            order,
+            agreed,
+            tracks: BTreeMap::new(),
+        });
+        if replaced.is_some() {
+            room.announce("left", json!({ "participant": name.as_str() }));
+        }
         room.announce("joined", json!({ "participant": name.as_str() }));
     }
 
@@ -401,7 +405,7 @@ impl Room {
     fn live(&self) -> impl Iterator<Item = (&Name, &Publisher)> {
         self.participants
             .iter()
-            .filter_map(|(name, it)| Some((name, it.live()?)))
+            .filter_map(|(name, it)| Some((name, it.publisher.as_ref()?)))
     }
 
     fn describe(&self, name: &Name) -> Value {
@@ -425,15 +429,6 @@ impl Room {
             "sessions": self.sessions,
             "active_speaker": self.speaker.as_ref().map(Name::as_str),
         })
-    }
-}
-
-impl Participant {
-    /// The publisher, once connected.
-    fn live(&self) -> Option<&Publisher> {
-        self.publisher
-            .as_ref()
-            .filter(|publisher| publisher.order.is_some())
     }
 }
 

@@ -4,18 +4,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, Response};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use axum::routing::get;
+use axum::{Extension, Router};
 use hyper::body::Frame;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc};
 
 use crate::app::{App, RETRY_LATER};
 use crate::auth::Scope;
+use crate::crowd::Held;
+use crate::http::RemoteAddress;
 use crate::limits::EVENT_STREAM_KEEPALIVE;
 use crate::problem::Problem;
 use crate::rooms::{Name, RoomEvent};
@@ -46,12 +48,17 @@ impl hyper::body::Body for Feed {
 /// The room as it is (`snapshot`), then what happens in it. The room may still be empty.
 async fn events(
     State(app): State<Arc<App>>,
+    Extension(RemoteAddress(remote)): Extension<RemoteAddress>,
     Path(room): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Problem> {
     let room = room_name(&room)?;
     app.admit(&headers, Scope::Subscribe, Some(&room))?;
     app.check_open()?;
+    let held = app.streams_crowd.take(remote.ip()).ok_or_else(|| {
+        let detail = "your network has as many event streams open as it may";
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(RETRY_LATER)
+    })?;
     let permit = Arc::clone(&app.streams).try_acquire_owned().map_err(|_| {
         Problem::unavailable(RETRY_LATER, "as many event streams as allowed are open")
     })?;
@@ -61,7 +68,7 @@ async fn events(
         directory.rooms.listen(&room, || quietest)
     };
     let (sender, body) = mpsc::channel(1);
-    tokio::spawn(feed(app, room, snapshot, receiver, sender, permit));
+    tokio::spawn(feed(app, room, snapshot, receiver, sender, (held, permit)));
     let mut response = Response::new(Body::new(Feed(body)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -76,15 +83,16 @@ async fn feed(
     snapshot: RoomEvent,
     mut events: broadcast::Receiver<RoomEvent>,
     body: mpsc::Sender<Bytes>,
-    permit: OwnedSemaphorePermit,
+    permits: (Held, OwnedSemaphorePermit),
 ) {
     let mut piece = written(&snapshot);
     loop {
         let sent = tokio::select! {
-            sent = body.send(piece) => sent,
+            sent = tokio::time::timeout(app.config.patience.write, body.send(piece)) => sent,
             () = app.until_stopping() => break,
         };
-        if sent.is_err() {
+        // The listener went away, or takes nothing.
+        if !matches!(sent, Ok(Ok(()))) {
             break;
         }
         let next = tokio::select! {
@@ -107,7 +115,7 @@ async fn feed(
     }
     drop(events);
     app.directory().rooms.forget_if_idle(&room);
-    drop(permit);
+    drop(permits);
 }
 
 fn written(event: &RoomEvent) -> Bytes {

@@ -1,6 +1,6 @@
 //! A shard that carries no media: it answers commands as the real one promises to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -43,6 +43,7 @@ struct Shared {
     opened: u32,
     restarts: u32,
     sessions: BTreeMap<SessionId, (SessionPlan, Role)>,
+    connected: BTreeSet<SessionId>,
     closed: Vec<(SessionId, CloseReason)>,
     /// An open that was left unanswered.
     unanswered: Option<(RequestId, SessionPlan, Role)>,
@@ -57,6 +58,7 @@ impl FakeShard {
             opened: 0,
             restarts: 0,
             sessions: BTreeMap::new(),
+            connected: BTreeSet::new(),
             closed: Vec::new(),
             unanswered: None,
         };
@@ -195,7 +197,7 @@ impl FakeShard {
     }
 
     fn on_open(&self, request: RequestId, plan: SessionPlan, role: Role) {
-        let (session, replaced, connects, local) = {
+        let (session, connects, local) = {
             let mut shared = self.lock();
             shared.opened += 1;
             let key = SessionKey {
@@ -206,27 +208,35 @@ impl FakeShard {
                 shard: self.id,
                 key,
             };
-            let same = |other: &Role| *other == role && matches!(role, Role::Publish { .. });
-            let replaced = shared.sessions.iter().find(|(_, (_, other))| same(other));
-            let replaced = replaced.map(|(id, _)| *id);
             let local = local(&plan, shared.opened);
             shared.sessions.insert(session, (plan, role));
-            (session, replaced, shared.habits.connects, local)
+            (session, shared.habits.connects, local)
         };
         self.emit(Event::Opened {
             request,
             session,
             local: Box::new(local),
         });
-        if let Some(replaced) = replaced {
-            self.end(replaced, CloseReason::Replaced);
-        }
         if connects {
             self.connect(session);
         }
     }
 
+    /// Says that a session connected; a publisher ends those connected before it, as in the real shard.
     pub(crate) fn connect(&self, session: SessionId) {
+        let replaced: Vec<SessionId> = {
+            let mut shared = self.lock();
+            let role = shared.sessions.get(&session).map(|(_, role)| *role);
+            let same = |id: &SessionId| shared.sessions.get(id).map(|(_, other)| *other) == role;
+            let publishes = matches!(role, Some(Role::Publish { .. }));
+            let replaced = shared.connected.iter().filter(|id| publishes && same(id));
+            let replaced = replaced.copied().filter(|id| *id != session).collect();
+            shared.connected.insert(session);
+            replaced
+        };
+        for replaced in replaced {
+            self.end(replaced, CloseReason::Replaced);
+        }
         let profile = ProfileName::AeadAes128Gcm;
         self.emit(Event::Connected {
             session,

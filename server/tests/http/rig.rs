@@ -43,6 +43,7 @@ impl Rig {
         config.patience = Patience {
             head: patience,
             body: patience,
+            write: patience,
         };
         let (mut shards, mut links, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
         for id in 0..count {

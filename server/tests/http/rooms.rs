@@ -173,3 +173,92 @@ async fn rooms_and_participants_never_get_a_number_again() {
     }
     rig.post("/whip", &offers::sendrecv()).await.location();
 }
+
+#[tokio::test]
+async fn a_second_publisher_that_never_connects_leaves_the_first_in_place() {
+    let rig = Rig::start("").await;
+    rig.publish("hall", "ann").await;
+    let first = rig.shard().last();
+    let mut events = Events::open(rig.address, "/api/rooms/hall/events").await;
+    events.next().await;
+    rig.shard().set(|habits| habits.connects = false);
+    rig.publish("hall", "ann").await;
+    let live = |room: serde_json::Value| room["participants"][0]["session"].clone();
+    let shown = live(rig.get("/api/rooms/hall").await.json());
+    assert_eq!(shown, first.to_string());
+    rig.shard()
+        .end(rig.shard().last(), CloseReason::SetupTimeout);
+    rig.shard().set(|habits| habits.connects = true);
+    let reply = rig.post("/whep/hall/ann", &offers::recvonly()).await;
+    assert_eq!(reply.status, 201, "{}", reply.body);
+    let shown = live(rig.get("/api/rooms/hall").await.json());
+    assert_eq!(shown, first.to_string());
+    rig.publish("hall", "bob").await;
+    assert_eq!(
+        events.next().await,
+        ("joined".to_owned(), json!({ "participant": "bob" })),
+        "ann neither left nor joined"
+    );
+}
+
+#[tokio::test]
+async fn of_two_pending_publishers_the_one_that_connects_is_live() {
+    let rig = Rig::start("").await;
+    rig.shard().set(|habits| habits.connects = false);
+    rig.publish("hall", "ann").await;
+    let first = rig.shard().last();
+    rig.publish("hall", "ann").await;
+    let second = rig.shard().last();
+    rig.shard().connect(first);
+    rig.settle().await;
+    let room = rig.get("/api/rooms/hall").await.json();
+    assert_eq!(room["participants"][0]["session"], first.to_string());
+    rig.shard().end(second, CloseReason::SetupTimeout);
+    rig.settle().await;
+    let room = rig.get("/api/rooms/hall").await.json();
+    assert_eq!(room["participants"][0]["session"], first.to_string());
+}
+
+#[tokio::test]
+async fn one_network_opens_no_more_event_streams_than_its_share() {
+    let rig = Rig::start("").await;
+    let mut open = Vec::new();
+    for _ in 0..64 {
+        open.push(Events::open(rig.address, "/api/rooms/hall/events").await);
+    }
+    let reply = rig.get("/api/rooms/hall/events").await;
+    reply.problem(429);
+    assert!(reply.has("retry-after"));
+    open.pop();
+    let given_back =
+        |app: &antiphon_server::app::App| app.streams.available_permits() == 1_024 - 63;
+    rig.until("the stream is given back", given_back).await;
+    Events::open(rig.address, "/api/rooms/hall/events").await;
+}
+
+#[tokio::test]
+async fn a_listener_that_stops_reading_is_cut() {
+    let rig = Rig::start("").await;
+    let events = Events::open(rig.address, "/api/rooms/hall/events").await;
+    rig.publish("hall", "ann").await;
+    let session = rig.shard().last();
+    let cut = |app: &antiphon_server::app::App| app.streams.available_permits() == 1_024;
+    // More than the kernel's buffers of both ends hold.
+    for _ in 0..400 {
+        if cut(&rig.app) {
+            break;
+        }
+        for _ in 0..200 {
+            let (mid, kind, codec) = (audio(), MediaKind::Audio, Codec::Opus);
+            rig.shard().emit(Event::TrackAdded {
+                session,
+                mid,
+                kind,
+                codec,
+            });
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    rig.until("the stream is cut", cut).await;
+    drop(events);
+}
