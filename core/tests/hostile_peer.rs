@@ -379,7 +379,11 @@ fn packets_and_byes_in_turn_make_no_flood_of_events() {
         world.inject(sender.raw.address, &bye);
         world.run_for(Duration::from_millis(4));
     }
-    assert!(world.events.len() - before <= 4, "in 2 s: {:?}", &world.events[before..]);
+    assert!(
+        world.events.len() - before <= 4,
+        "in 2 s: {:?}",
+        &world.events[before..]
+    );
 }
 
 #[test]
