@@ -18,7 +18,7 @@ use crate::control::{Control, LaneFull};
 use crate::crowd::Crowd;
 use crate::limits::{
     COMMAND_TIMEOUT, EVENT_STREAMS_EACH_MAX, EVENT_STREAMS_MAX, HTTP_CONNECTIONS_EACH_MAX,
-    NEGOTIATIONS_MAX,
+    NEGOTIATIONS_MAX, RATE_READS_FACTOR,
 };
 use crate::metrics::Meters;
 use crate::problem::Problem;
@@ -61,6 +61,7 @@ pub struct App {
     pub stopping: watch::Sender<bool>,
     directory: Mutex<Directory>,
     rate: Mutex<RateLimiter>,
+    reads_rate: Mutex<RateLimiter>,
     draining: AtomicBool,
 }
 
@@ -123,6 +124,7 @@ impl App {
             stopping: watch::Sender::new(false),
             directory: Mutex::new(directory),
             rate: Mutex::new(RateLimiter::new(config.rate_limit)),
+            reads_rate: Mutex::new(RateLimiter::new(reads_limit(config.rate_limit))),
             draining: AtomicBool::new(false),
             config,
         }
@@ -137,9 +139,17 @@ impl App {
 
     /// Counts a request that changes something; `false` when its address sent too many.
     pub fn within_rate(&self, address: IpAddr) -> bool {
+        self.count(&self.rate, address)
+    }
+
+    /// Counts a request that only reads but asks a shard; `false` when its address sent too many.
+    pub fn within_reads_rate(&self, address: IpAddr) -> bool {
+        self.count(&self.reads_rate, address)
+    }
+
+    fn count(&self, rate: &Mutex<RateLimiter>, address: IpAddr) -> bool {
         let now = self.started.elapsed();
-        self.rate
-            .lock()
+        rate.lock()
             .unwrap_or_else(PoisonError::into_inner)
             .allow(now, address)
     }
@@ -363,6 +373,12 @@ pub fn rejected(error: CommandError) -> Problem {
         }
         error => Problem::unavailable(RETRY_LATER, format!("{error}; try again later")),
     }
+}
+
+/// Requests a second that read from shards.
+#[must_use]
+pub const fn reads_limit(rate_limit: u32) -> u32 {
+    rate_limit.saturating_mul(RATE_READS_FACTOR)
 }
 
 fn overloaded() -> Problem {

@@ -7,7 +7,7 @@ use antiphon_core::message::{CloseReason, CommandError, Event};
 use antiphon_core::plan::LocalDescription;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tracing::{debug, error, info};
+use tracing::{debug, error};
 
 use crate::app::App;
 use crate::control::Question;
@@ -57,7 +57,7 @@ impl App {
                     directory.rooms.note_connected(&seat, session);
                 }
                 let setup_ms = setup.as_millis() as u64;
-                info!(%session, profile = profile.name(), setup_ms, "session connected");
+                debug!(%session, profile = profile.name(), setup_ms, "session connected");
             }
             Event::TrackAdded {
                 session,
@@ -129,7 +129,7 @@ impl App {
             error!(%session, "a session was opened that nobody asked for");
             return;
         };
-        info!(%session, role = role_name(draft.seat.as_ref()), "session opened");
+        debug!(%session, role = role_name(draft.seat.as_ref()), "session opened");
         {
             let mut directory = self.directory();
             if let Some(seat) = &draft.seat
@@ -171,7 +171,7 @@ impl App {
         self.meters.note_closed(reason);
         match reason {
             CloseReason::Fault => error!(%session, "a session ended by a fault of the server"),
-            _ => info!(%session, reason = reason.name(), "session closed"),
+            _ => debug!(%session, reason = reason.name(), "session closed"),
         }
     }
 

@@ -26,7 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
-use crate::app::{App, RETRY_SOON};
+use crate::app::{App, RETRY_SOON, reads_limit};
 use crate::limits::{
     ACCEPT_PAUSE, ACCEPT_WARNING_PAUSE, CONNECTIONS_CLOSE_TIMEOUT, HTTP_BODY_BYTES_MAX,
     HTTP_CONNECTIONS_MAX, HTTP_DISCARD_BYTES_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX,
@@ -250,11 +250,15 @@ async fn admit(
     ends: Ends,
 ) -> Result<Admitted, Problem> {
     let changes = [Method::POST, Method::PATCH, Method::DELETE].contains(&parts.method);
-    if changes && !app.within_rate(ends.remote.ip()) {
-        let detail = format!(
-            "at most {} requests a second are served",
-            app.config.rate_limit
-        );
+    let within = if changes {
+        app.within_rate(ends.remote.ip())
+    } else {
+        !place.asks_shards(parts.uri.path()) || app.within_reads_rate(ends.remote.ip())
+    };
+    if !within {
+        let limit = app.config.rate_limit;
+        let limit = if changes { limit } else { reads_limit(limit) };
+        let detail = format!("at most {limit} requests a second are served");
         let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
         return Err(problem.retry_after(RETRY_SOON).closing());
     }

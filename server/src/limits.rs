@@ -38,6 +38,9 @@ pub const CONNECTIONS_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Addresses whose requests are counted apart; those beyond share one bucket.
 pub const RATE_ADDRESSES_MAX: usize = 16_384;
+/// Reading requests that make a shard work (statistics, metrics) may come this many times as often as
+/// those that change something: a page polls them for each of its sessions.
+pub const RATE_READS_FACTOR: u32 = 10;
 /// The burst a client may send at once is this many seconds of its rate.
 pub const RATE_BURST_SECS: u32 = 10;
 

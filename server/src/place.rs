@@ -45,6 +45,13 @@ impl Place {
         }
     }
 
+    /// Whether reading `path`, which leads here, makes a shard work.
+    #[must_use]
+    pub fn asks_shards(self, path: &str) -> bool {
+        self == Self::Metrics
+            || (self == Self::Api && path.trim_end_matches('/').ends_with("/stats"))
+    }
+
     /// Its name in metrics.
     #[must_use]
     pub const fn label(self) -> &'static str {

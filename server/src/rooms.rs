@@ -82,6 +82,8 @@ pub struct Seat {
 #[derive(Debug, Default)]
 pub struct Rooms {
     by_name: BTreeMap<Name, Room>,
+    /// The name of each room in the table: shards speak of rooms by number.
+    names: BTreeMap<RoomId, Name>,
     /// Numbers are never given twice, so that nothing of an old room reaches a new one.
     rooms_made: u32,
     participants_made: u32,
@@ -148,11 +150,7 @@ impl Rooms {
         seat: &Seat,
         place: impl FnOnce() -> ShardId,
     ) -> (RoomId, ShardId, Target) {
-        let participants_made = &mut self.participants_made;
-        let room = self.by_name.entry(seat.room.clone()).or_insert_with(|| {
-            self.rooms_made += 1;
-            Room::new(RoomId(self.rooms_made), place())
-        });
+        let (participants_made, room) = self.enter(&seat.room, place);
         room.sessions += 1;
         let target = match &seat.participant {
             None => Target::Newest,
@@ -285,7 +283,8 @@ impl Rooms {
 
     /// Another participant speaks, or none.
     pub fn note_speaker(&mut self, id: RoomId, speaker: Option<ParticipantId>) {
-        let Some(room) = self.by_name.values_mut().find(|room| room.id == id) else {
+        let name = self.names.get(&id);
+        let Some(room) = name.and_then(|name| self.by_name.get_mut(name)) else {
             return;
         };
         let mut participants = room.participants.iter();
@@ -315,10 +314,7 @@ impl Rooms {
         name: &Name,
         place: impl FnOnce() -> ShardId,
     ) -> (RoomEvent, broadcast::Receiver<RoomEvent>) {
-        let room = self.by_name.entry(name.clone()).or_insert_with(|| {
-            self.rooms_made += 1;
-            Room::new(RoomId(self.rooms_made), place())
-        });
+        let (_, room) = self.enter(name, place);
         (
             RoomEvent::new("snapshot", &room.describe(name)),
             room.events.subscribe(),
@@ -335,8 +331,10 @@ impl Rooms {
     /// Removes a room that nobody sits in or listens to.
     pub fn forget_if_idle(&mut self, name: &Name) {
         let idle = |room: &Room| room.sessions == 0 && room.events.receiver_count() == 0;
-        if self.by_name.get(name).is_some_and(idle) {
-            self.by_name.remove(name);
+        if self.by_name.get(name).is_some_and(idle)
+            && let Some(room) = self.by_name.remove(name)
+        {
+            self.names.remove(&room.id);
         }
     }
 
@@ -359,6 +357,17 @@ impl Rooms {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
+    }
+
+    /// The room, made if it is new, and the count of participants made.
+    fn enter(&mut self, name: &Name, place: impl FnOnce() -> ShardId) -> (&mut u32, &mut Room) {
+        let room = self.by_name.entry(name.clone()).or_insert_with(|| {
+            self.rooms_made += 1;
+            let id = RoomId(self.rooms_made);
+            self.names.insert(id, name.clone());
+            Room::new(id, place())
+        });
+        (&mut self.participants_made, room)
     }
 
     fn find<'a>(&mut self, seat: &'a Seat) -> Option<(&mut Room, &'a Name)> {
@@ -443,4 +452,28 @@ pub const fn kind_name(kind: MediaKind) -> &'static str {
 
 fn track_json(mid: Mid, kind: MediaKind, codec: Codec) -> Value {
     json!({ "mid": mid.as_str(), "kind": kind_name(kind), "codec": codec.name() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_that_is_forgotten_leaves_no_number_behind() {
+        let mut rooms = Rooms::default();
+        let room = Name::parse("a room", "hall").expect("a name");
+        let seat = Seat {
+            room: room.clone(),
+            participant: None,
+            publishes: false,
+        };
+        let (id, ..) = rooms.sit(&seat, || ShardId(0));
+        let (_, listener) = rooms.listen(&room, || ShardId(0));
+        assert_eq!(rooms.names.get(&id), Some(&room));
+        rooms.rise(&seat, None);
+        assert_eq!(rooms.names.len(), 1, "somebody listens");
+        drop(listener);
+        rooms.forget_if_idle(&room);
+        assert!(rooms.names.is_empty() && rooms.is_empty());
+    }
 }

@@ -1,7 +1,7 @@
 //! The sessions of all shards, by their secret and by their public name.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +14,15 @@ use crate::auth::Caller;
 use crate::rooms::Seat;
 
 /// 128 random bits in hexadecimal: whoever knows it may hold the session's URL.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SecretName(String);
+
+/// Hides the text: a session's URL shows in no log line.
+impl fmt::Debug for SecretName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretName(..)")
+    }
+}
 
 impl SecretName {
     /// Draws a name from the operating system's randomness.
@@ -222,4 +229,14 @@ fn parse_public_name(name: &str) -> Option<SessionId> {
         key: SessionKey { index, generation },
     };
     parts.next().is_none().then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_name_does_not_show_in_debug_output() {
+        assert_eq!(format!("{:?}", SecretName::draw()), "SecretName(..)");
+    }
 }

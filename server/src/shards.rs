@@ -79,10 +79,10 @@ pub fn start(config: &Config) -> Result<Shards, ShardsError> {
     let mut seed = [0; 32];
     aws_lc_rs::rand::fill(&mut seed).map_err(|e| ShardsError::Identity(e.to_string()))?;
     let seed = Seed::new(seed);
-    let share = config.max_sessions.div_ceil(u32::from(config.shards));
+    // All of them may sit in one room, which is one shard's. The server itself holds the total.
     let shared = Arc::new(ShardConfig {
         identity: Arc::new(identity),
-        sessions_max: share,
+        sessions_max: config.max_sessions,
     });
     shared.check()?;
     start_with(config, move |id, clock| {

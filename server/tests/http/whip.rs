@@ -364,6 +364,25 @@ async fn w15_a_flood_is_429_with_retry_after_and_reading_stays_possible() {
 }
 
 #[tokio::test]
+async fn w15_reading_from_shards_is_limited_ten_times_higher() {
+    let rig = Rig::start("rate_limit = 1").await;
+    let (mut served, mut refused) = (0, 0);
+    for number in 0..200 {
+        let path = ["/metrics", "/api/sessions/none/stats"][number % 2];
+        match rig.get(path).await.status {
+            429 => refused += 1,
+            _ => served += 1,
+        }
+    }
+    assert!(
+        served >= 100 && refused > 0,
+        "a burst of a hundred: {served} and {refused}"
+    );
+    assert_eq!(rig.get("/api/rooms").await.status, 200);
+    rig.post("/whip", &offers::sendrecv()).await.location();
+}
+
+#[tokio::test]
 async fn w15_session_urls_hold_128_random_bits() {
     let rig = Rig::start("").await;
     let mut seen = Vec::new();
