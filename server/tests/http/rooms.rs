@@ -1,12 +1,13 @@
 //! Rooms: the API and the event stream.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use antiphon_core::message::{CloseReason, Event, Role};
 use antiphon_core::plan::{Codec, MediaKind, Mid};
 use antiphon_server::app::App;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
+use tokio::time::Instant;
 
 use crate::client::Events;
 use crate::offers;
