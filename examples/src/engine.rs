@@ -171,7 +171,7 @@ fn number_of(address: IpAddr) -> Option<usize> {
 
 /// Why a wait ended.
 enum Woken {
-    Joined(Join),
+    Joined(Box<Join>),
     Left,
     Due,
 }
@@ -203,7 +203,7 @@ impl Run {
         loop {
             self.turn(&mut batch);
             match self.wait(Some(&joining), None).await {
-                Woken::Joined(join) => self.admit(join),
+                Woken::Joined(join) => self.admit(*join),
                 Woken::Left => break,
                 Woken::Due => {}
             }
@@ -233,7 +233,10 @@ impl Run {
         };
         let joined = async {
             match joining {
-                Some(joining) => joining.recv().await.map_or(Woken::Left, Woken::Joined),
+                Some(joining) => joining
+                    .recv()
+                    .await
+                    .map_or(Woken::Left, |join| Woken::Joined(Box::new(join))),
                 None => smol::future::pending().await,
             }
         };
