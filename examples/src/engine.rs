@@ -233,10 +233,10 @@ impl Run {
         };
         let joined = async {
             match joining {
-                Some(joining) => {
-                    let joined = joining.recv().await.map(Box::new);
-                    joined.map_or(Woken::Left, Woken::Joined)
-                }
+                Some(joining) => joining
+                    .recv()
+                    .await
+                    .map_or(Woken::Left, |join| Woken::Joined(Box::new(join))),
                 None => smol::future::pending().await,
             }
         };

@@ -11,5 +11,6 @@ pub mod caller;
 pub mod dtls;
 pub mod engine;
 pub mod figures;
+pub mod hostile;
 pub mod http;
 pub mod process;
