@@ -67,18 +67,19 @@ pub struct Path {
     pub remote: SocketAddr,
 }
 
-/// Each packet is hashed: one word an IPv4 address, where the derived form takes six.
+/// Each packet's path is hashed: an IPv4 path in one step, where the derived form takes a dozen.
 impl Hash for Path {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        for address in [self.local, self.remote] {
-            let port = u64::from(address.port());
-            match address.ip() {
-                IpAddr::V4(ip) => state.write_u64(u64::from(ip.to_bits()) << 16 | port),
-                IpAddr::V6(ip) => {
-                    state.write_u128(ip.to_bits());
-                    state.write_u64(port);
-                }
+        let ports = u32::from(self.local.port()) << 16 | u32::from(self.remote.port());
+        match (self.local.ip(), self.remote.ip()) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                let addresses = u64::from(local.to_bits()) << 32 | u64::from(remote.to_bits());
+                state.write_u128(u128::from(addresses) << 64 | u128::from(ports));
+            }
+            (local, remote) => {
+                (local, remote).hash(state);
+                state.write_u32(ports);
             }
         }
     }

@@ -74,6 +74,7 @@ impl ReceiveStatistics {
     }
 
     /// Takes note of a packet.
+    #[inline]
     pub fn note_received(&mut self, packet: ReceivedPacket) {
         self.bytes += packet.bytes as u64;
         self.rate.note(packet.received, packet.bytes);

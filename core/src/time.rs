@@ -74,7 +74,7 @@ impl Add<Duration> for Timestamp {
     type Output = Self;
 
     fn add(self, by: Duration) -> Self {
-        Self::from_nanos(self.as_nanos().saturating_add(nanos(by)))
+        Self(self.0.saturating_add(nanos(by)))
     }
 }
 

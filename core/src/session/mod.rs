@@ -172,10 +172,14 @@ impl Session {
         received: Timestamp,
         packet: &'a mut [u8],
     ) -> Result<Option<Incoming<'a>>, DropReason> {
-        let incoming = self.media.receive_rtp(cx, received, packet)?;
-        self.transport.note_authenticated_media(cx.now, path);
-        self.send_due(cx);
-        Ok(incoming)
+        let incoming = self.media.receive_rtp(cx, received, packet);
+        if incoming.is_ok() {
+            self.transport.note_authenticated_media(cx.now, path);
+            if self.media.is_due(cx.now) {
+                self.send_due(cx);
+            }
+        }
+        incoming
     }
 
     /// Opens an SRTCP packet; see [`Media::receive_rtcp`].

@@ -1,7 +1,7 @@
 //! Datagrams: whose is it, and what follows from it.
 
 use crate::ids::SessionKey;
-use crate::message::DropReason;
+use crate::message::{DropReason, Role};
 use crate::net::{Datagram, Path};
 use crate::session::media::{Ask, Forwarded, Incoming, TrackKey};
 use crate::shard::Shard;
@@ -87,19 +87,16 @@ impl Shard {
         packet: &mut [u8],
     ) -> Result<(), DropReason> {
         let key = self.session_at(path)?;
-        let incoming = self.mutate(key, |session, cx| {
-            session.handle_rtp(cx, path, received, packet)
+        // Written where it is read: each result handed up by value would be one more copy of a packet's worth.
+        let mut incoming = Ok(None);
+        self.mutate(key, |session, cx| {
+            incoming = session.handle_rtp(cx, path, received, packet);
         });
-        let taken = match incoming {
-            Some(Ok(Some(incoming))) => {
-                self.route(key, &incoming);
-                Ok(())
-            }
-            Some(Ok(None)) | None => Ok(()),
-            Some(Err(reason)) => Err(reason),
-        };
+        if let Ok(Some(incoming)) = &incoming {
+            self.route(key, incoming);
+        }
         self.rearm(key);
-        taken
+        incoming.map(drop)
     }
 
     fn on_rtcp(&mut self, path: Path, packet: &mut [u8]) -> Result<(), DropReason> {
@@ -129,10 +126,14 @@ impl Shard {
         if packet.first {
             self.on_track_added(publisher, packet);
         }
-        if let Some(level) = packet.level() {
-            self.on_level(publisher, level);
+        let Some(session) = self.sessions.find(publisher) else {
+            return;
+        };
+        let has_followers = session.media.has_followers(packet.media);
+        if let (Role::Publish { room, participant }, Some(level)) = (session.role, packet.level()) {
+            self.on_level(room, participant, level);
         }
-        let Some(session) = self.sessions.find_mut(publisher) else {
+        let Some(session) = self.sessions.find_mut(publisher).filter(|_| has_followers) else {
             return;
         };
         session.media.cache(self.now, packet);

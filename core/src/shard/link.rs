@@ -129,13 +129,7 @@ impl Shard {
     }
 
     /// A packet of a publisher says how loud it is.
-    pub(super) fn on_level(&mut self, key: SessionKey, level: u8) {
-        let Some(session) = self.sessions.find(key) else {
-            return;
-        };
-        let Role::Publish { room, participant } = session.role else {
-            return;
-        };
+    pub(super) fn on_level(&mut self, room: RoomId, participant: ParticipantId, level: u8) {
         let Some(entry) = self.rooms.find_mut(room) else {
             return;
         };

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::time::{Timestamp, earliest};
 
 const TICKS: usize = 1_024;
+const WORDS: usize = TICKS / 64;
 const FAR: usize = TICKS;
 const NONE: u32 = u32::MAX;
 /// No tick of the wheel.
@@ -34,8 +35,9 @@ const EMPTY: Node = Node {
 #[derive(Debug)]
 pub(crate) struct Wheel {
     heads: Box<[u32; TICKS + 1]>,
-    /// One bit a tick that has a list: finding the next deadline scans 16 words.
-    occupied: [u64; TICKS / 64],
+    /// One bit a tick that has a list, and one a word that has a bit: no scan finds the next deadline.
+    occupied: [u64; WORDS],
+    words: u16,
     nodes: Vec<Node>,
     /// Everything due up to this millisecond, inclusive, has been handed out.
     done_ms: u64,
@@ -46,7 +48,8 @@ impl Wheel {
     pub(crate) fn new() -> Self {
         Self {
             heads: Box::new([NONE; TICKS + 1]),
-            occupied: [0; TICKS / 64],
+            occupied: [0; WORDS],
+            words: 0,
             nodes: Vec::new(),
             done_ms: 0,
             far_earliest: None,
@@ -63,6 +66,7 @@ impl Wheel {
         }
     }
 
+    #[inline(never)]
     fn rearm(&mut self, slot: u32, deadline: Option<Timestamp>) {
         let index = slot as usize;
         if index >= self.nodes.len() {
@@ -117,23 +121,22 @@ impl Wheel {
 
     /// Every near deadline lies in `(done_ms - 1, done_ms + TICKS)`, so a tick names one millisecond.
     fn next_occupied_ms(&self) -> Option<u64> {
-        let start = tick(self.done_ms);
-        let words = self.occupied.len();
-        for step in 0..=words {
-            let word = (start / 64 + step) % words;
-            let mut bits = self.occupied[word];
-            if step == 0 {
-                bits &= u64::MAX << (start % 64);
-            } else if step == words {
-                bits &= !(u64::MAX << (start % 64));
-            }
-            if bits != 0 {
-                let found = word * 64 + bits.trailing_zeros() as usize;
-                let ahead = (found + TICKS - start) % TICKS;
-                return Some(self.done_ms + ahead as u64);
-            }
+        if self.words == 0 {
+            return None;
         }
-        None
+        let start = tick(self.done_ms);
+        let mut word = start / 64;
+        let mut bits = self.occupied[word] & u64::MAX << (start % 64);
+        if bits == 0 {
+            // The next word that has one; last comes this word again, with the ticks before the start.
+            let after = (word + 1) % WORDS;
+            let ahead = self.words.rotate_right(after as u32).trailing_zeros();
+            word = (after + ahead as usize) % WORDS;
+            bits = self.occupied[word];
+        }
+        let found = word * 64 + bits.trailing_zeros() as usize;
+        let ahead = (found + TICKS - start) % TICKS;
+        Some(self.done_ms + ahead as u64)
     }
 
     fn link(&mut self, slot: u32, deadline: Timestamp) {
@@ -147,6 +150,7 @@ impl Wheel {
             self.far_earliest = Some(self.far_earliest.map_or(deadline, |far| far.min(deadline)));
         } else {
             self.occupied[list / 64] |= 1 << (list % 64);
+            self.words |= 1 << (list / 64);
         }
         let head = std::mem::replace(&mut self.heads[list], slot);
         if head != NONE {
@@ -177,7 +181,11 @@ impl Wheel {
             if next == NONE && list == FAR {
                 self.far_earliest = None;
             } else if next == NONE {
-                self.occupied[list / 64] &= !(1 << (list % 64));
+                let word = &mut self.occupied[list / 64];
+                *word &= !(1 << (list % 64));
+                if *word == 0 {
+                    self.words &= !(1 << (list / 64));
+                }
             }
         }
         self.nodes[slot as usize].list = UNLISTED;

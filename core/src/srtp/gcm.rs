@@ -30,6 +30,7 @@ impl Gcm {
         }
     }
 
+    #[inline(always)]
     pub(super) fn open_rtp(
         &self,
         nonce: NonceInput,
@@ -46,6 +47,7 @@ impl Gcm {
         Ok(header_len + text.len())
     }
 
+    #[inline]
     pub(super) fn seal_rtp(
         &self,
         nonce: NonceInput,
@@ -102,6 +104,7 @@ impl Gcm {
     }
 
     /// The library takes the tag before the text, both as bytes: swapped, it compiles and refuses.
+    #[inline]
     fn open(
         &self,
         nonce: NonceInput,
@@ -127,6 +130,7 @@ impl Gcm {
     }
 
     /// Two zero bytes, source and index, over the salt (RFC 7714 §8.1, §9.1).
+    #[inline]
     fn nonce(&self, input: NonceInput) -> Nonce {
         let mut nonce = *self.salt;
         for (byte, with) in nonce[2..].iter_mut().zip(input.to_bytes()) {

@@ -95,6 +95,8 @@ impl Inbound {
     ///
     /// # Errors
     /// The packet is refused and `window` unchanged. Do not try another key on the same bytes.
+    // Here and in `Gcm`: one caller opens all packets, and the calls between cost it 60 instructions each.
+    #[inline(always)]
     pub fn open_rtp(
         &self,
         window: &mut ReplayWindow,

@@ -36,6 +36,7 @@ impl Suite {
     }
 
     /// Authenticates and decrypts in place; the length of the plain packet.
+    #[inline]
     pub(super) fn open_rtp(
         &self,
         nonce: NonceInput,
@@ -50,6 +51,7 @@ impl Suite {
 
     /// Seals `prefix` and `payload` behind the header. `out` must have the exact length of the
     /// sealed packet.
+    #[inline]
     pub(super) fn seal_rtp(
         &self,
         nonce: NonceInput,

@@ -257,10 +257,9 @@ pub fn write_header(
 
     let first = if extensions.is_empty() { 0x80 } else { 0x90 };
     let second = fields.payload_type & 0x7f | u8::from(fields.marker) << 7;
-    writer.u16(u16::from_be_bytes([first, second]));
-    writer.u16(fields.sequence_number);
-    writer.u32(fields.timestamp);
-    writer.u32(fields.ssrc);
+    let [n0, n1] = fields.sequence_number.to_be_bytes();
+    writer.put([first, second, n0, n1]);
+    writer.u64(u64::from(fields.timestamp) << 32 | u64::from(fields.ssrc));
     if !extensions.is_empty() {
         writer.u16(if one_byte {
             ONE_BYTE_PROFILE

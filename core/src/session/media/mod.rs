@@ -214,13 +214,17 @@ impl Media {
             .payload(packet)
             .map_err(|_| DropReason::MalformedRtp)?;
         match self.receivers[opened.receiver].carries {
-            Carries::Media => self
-                .accept(cx.now, received, &header, packet, payload, opened)
-                .map(Some),
+            Carries::Media => self.accept(cx.now, received, &header, packet, payload, opened),
             Carries::Retransmissions => {
                 self.accept_repaired(cx.now, received, &header, packet, payload, opened)
             }
         }
+    }
+
+    /// Whether anyone follows a track: otherwise its packets end here.
+    pub(crate) fn has_followers(&self, media: u8) -> bool {
+        let track = self.tracks.get(usize::from(media));
+        track.is_some_and(|track| !track.followers.is_empty())
     }
 
     /// Followers of a track, taken out so that they can be fed while this session lies still. Put them back.
@@ -253,9 +257,6 @@ impl Media {
         let Some(track) = self.tracks.get_mut(usize::from(packet.media)) else {
             return;
         };
-        if track.followers.is_empty() {
-            return;
-        }
         let header = CachedHeader {
             marker: packet.marker,
             timestamp: packet.timestamp,
@@ -375,6 +376,7 @@ impl Media {
         self.round_trip.unwrap_or(Duration::from_millis(100))
     }
 
+    #[inline]
     fn find_receiver(&mut self, ssrc: u32) -> Option<usize> {
         if self
             .receivers
@@ -413,6 +415,7 @@ impl Media {
     }
 
     /// A source not seen before gets state only once its packet proved authentic and names a section.
+    #[cold]
     fn open_new(
         &mut self,
         now: Timestamp,
@@ -552,7 +555,7 @@ impl Media {
         packet: &'a [u8],
         payload: &'a [u8],
         opened: Opened,
-    ) -> Result<Incoming<'a>, DropReason> {
+    ) -> Result<Option<Incoming<'a>>, DropReason> {
         if !self.may_feed(self.receivers[opened.receiver].media, header.ssrc, now) {
             return Err(DropReason::UnknownSsrc);
         }
@@ -599,10 +602,11 @@ impl Media {
         );
         incoming.first = added;
         note_keyframe(receiver, &incoming);
-        Ok(incoming)
+        Ok(Some(incoming))
     }
 
     /// RFC 4588 §4: the payload is the original's, behind its sequence number.
+    #[inline(never)]
     fn accept_repaired<'a>(
         &mut self,
         now: Timestamp,
@@ -648,7 +652,7 @@ impl Media {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn describe<'a>(
     header: &Header,
     packet: &'a [u8],

@@ -198,6 +198,7 @@ impl Transport {
     }
 
     /// Tells that an RTP or RTCP packet came over `path` and was authenticated, and was no replay.
+    #[inline]
     pub fn note_authenticated_media(&mut self, now: Timestamp, path: Path) {
         self.paths.note_media(now, path);
     }

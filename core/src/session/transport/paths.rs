@@ -115,15 +115,18 @@ impl Paths {
     }
 
     /// Takes in an authenticated RTP or RTCP packet.
+    #[inline]
     pub(super) fn note_media(&mut self, now: Timestamp, path: Path) {
-        if let Some(place) = self.find(path) {
-            self.proved[place].active = now;
-            if self.current != Some(place) {
-                self.consider(now, place);
-            }
+        let Some(place) = self.find(path) else {
+            return;
+        };
+        self.proved[place].active = now;
+        if self.current != Some(place) {
+            self.consider(now, place);
         }
     }
 
+    #[inline(never)]
     fn consider(&mut self, now: Timestamp, place: usize) {
         let candidate = &self.proved[place];
         let moves = match self.current {
@@ -158,12 +161,19 @@ impl Paths {
         self.proved.get(self.current.or(self.early)?)
     }
 
+    #[inline]
     fn find(&mut self, path: Path) -> Option<usize> {
         let recent = self.proved.get(self.recent);
-        if recent.is_none_or(|standing| standing.path != path) {
-            let mut proved = self.proved.iter();
-            self.recent = proved.position(|standing| standing.path == path)?;
+        if recent.is_some_and(|standing| standing.path == path) {
+            return Some(self.recent);
         }
+        self.search(path)
+    }
+
+    #[cold]
+    fn search(&mut self, path: Path) -> Option<usize> {
+        let mut proved = self.proved.iter();
+        self.recent = proved.position(|standing| standing.path == path)?;
         Some(self.recent)
     }
 }
