@@ -267,6 +267,10 @@ fn a_wrong_token_file_is_refused_by_entry_and_never_quoted() {
             "expires",
         ),
         (entry(secret, &format!("{usual}\nexpiry = 1")), "expiry"),
+        (
+            format!("{good}{0}{0}", entry(secret, usual)),
+            "token 7 and token 8",
+        ),
         (good + &entry(&secret[..31], usual), "token 7"),
         (format!("token = \"{secret}"), "line 1"),
     ];
