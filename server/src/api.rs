@@ -150,14 +150,19 @@ async fn room(
     Ok(json_response(&described))
 }
 
-/// Every session by its public name: the secret one, which its URL is made of, is not shown.
+/// The caller's sessions, those of all its rooms, by their public names: the secret one, which its
+/// URL is made of, is not shown.
 async fn sessions(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Problem> {
-    app.admit(&headers, Scope::Admin, None)?;
+    let caller = app.admit(&headers, Scope::Admin, None)?;
     let directory = app.directory();
-    let sessions: Vec<Value> = directory.sessions.iter().map(describe_session).collect();
+    let seen = directory
+        .sessions
+        .iter()
+        .filter(|record| app.covers(caller, record));
+    let sessions: Vec<Value> = seen.map(describe_session).collect();
     Ok(json_response(&json!({ "sessions": sessions })))
 }
 
@@ -175,23 +180,23 @@ fn describe_session(record: &Record) -> Value {
     })
 }
 
-/// A session's figures, by its public name (administrators) or by the last part of its URL (whoever
-/// may also end it).
+/// A session's figures, by its public name (administrators of its room) or by the last part of its
+/// URL (whoever may also end it); the same 404 for all others (S10).
 async fn stats(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Problem> {
+    let caller = app.identify(&headers)?;
+    let administers = app.access.allow(caller, Scope::Admin, None).is_ok();
     let public = app
         .directory()
         .sessions
         .by_public_name(&id)
+        .filter(|record| administers && app.covers(caller, record))
         .map(|record| record.id);
     let session = match public {
-        Some(session) => {
-            app.admit(&headers, Scope::Admin, None)?;
-            session
-        }
+        Some(session) => session,
         None => resource::find(&app, &headers, &id, |record| record.id)?,
     };
     match app

@@ -24,7 +24,7 @@ use crate::metrics::Meters;
 use crate::problem::Problem;
 use crate::rate::RateLimiter;
 use crate::rooms::{Name, Rooms, Seat};
-use crate::sessions::{Draft, Sessions};
+use crate::sessions::{Draft, Record, Sessions};
 use crate::wall::unix_now;
 
 /// Another try makes sense soon: a queue was full.
@@ -189,6 +189,13 @@ impl App {
         let caller = self.identify(headers)?;
         self.access.allow(caller, scope, room)?;
         Ok(caller)
+    }
+
+    /// Whether the caller may see and change this session.
+    #[must_use]
+    pub fn covers(&self, caller: Caller, record: &Record) -> bool {
+        let room = record.seat.as_ref().map(|seat| &seat.room);
+        self.access.covers(caller, record.owner, room)
     }
 
     /// Whether the server is stopping and takes no new sessions.

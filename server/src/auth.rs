@@ -2,6 +2,7 @@
 //!
 //! Only digests of tokens are kept, and they are compared in constant time.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::{constant_time, digest};
@@ -135,12 +136,22 @@ impl Access {
         let check = |(index, entry)| {
             check_entry(entry).map_err(|detail| format!("token {}: {detail}", index + 1))
         };
-        let tokens = file
+        let tokens: Vec<Token> = file
             .token
             .into_iter()
             .enumerate()
             .map(check)
             .collect::<Result<_, _>>()?;
+        // Of two entries only one would count, and nobody could tell which.
+        let mut positions = BTreeMap::new();
+        for (index, token) in tokens.iter().enumerate() {
+            if let Some(earlier) = positions.insert(token.digest, index) {
+                let (first, second) = (earlier + 1, index + 1);
+                return Err(format!(
+                    "token {first} and token {second} are the same: keep one entry"
+                ));
+            }
+        }
         Ok(Self {
             tokens: Some(tokens),
         })

@@ -37,11 +37,9 @@ pub fn find<T>(
 ) -> Result<T, Problem> {
     let caller = app.identify(headers)?;
     let directory = app.directory();
-    let record = directory.sessions.by_secret(secret).filter(|record| {
-        let room = record.seat.as_ref().map(|seat| &seat.room);
-        app.access.covers(caller, record.owner, room)
-    });
+    let record = directory.sessions.by_secret(secret);
     record
+        .filter(|record| app.covers(caller, record))
         .map(read)
         .ok_or_else(|| Problem::not_found("no such session, or no longer"))
 }

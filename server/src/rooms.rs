@@ -19,7 +19,7 @@ pub struct Name(String);
 
 /// A text is no name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is named by 1 to {NAME_BYTES_MAX} characters of A-Z a-z 0-9 _ . -")]
+#[error("{0} is named by 1 to {NAME_BYTES_MAX} characters of A-Z a-z 0-9 _ . -, but not . or ..")]
 pub struct NameRule(&'static str);
 
 impl Name {
@@ -28,7 +28,9 @@ impl Name {
     /// # Errors
     /// [`NameRule`], which states the rule.
     pub fn parse(what: &'static str, text: &str) -> Result<Self, NameRule> {
-        let fits = (1..=NAME_BYTES_MAX).contains(&text.len())
+        // Clients take these two out of a URL's path.
+        let fits = ![".", ".."].contains(&text)
+            && (1..=NAME_BYTES_MAX).contains(&text.len())
             && text
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));

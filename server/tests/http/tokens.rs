@@ -201,6 +201,42 @@ async fn an_administrator_of_one_room_cannot_touch_sessions_outside_it() {
     assert_eq!(reply.status, 200);
 }
 
+#[tokio::test]
+async fn s10_an_administrator_of_one_room_sees_only_its_sessions() {
+    let rig = guarded("sees").await;
+    let mut ids = Vec::new();
+    for (token, path) in [(ANN, "/whip/hall"), (EVE, "/whip/cellar"), (ANN, "/whip")] {
+        let value = bearer(token);
+        let headers = [SDP, ("Authorization", value.as_str())];
+        let offer = offers::sendrecv();
+        rig.send("POST", path, &headers, &offer).await.location();
+        ids.push(rig.shard().last().to_string());
+    }
+    let read = async |token: &str, path: &str| {
+        let value = bearer(token);
+        rig.send("GET", path, &[("Authorization", &value)], "")
+            .await
+    };
+    for (token, seen) in [(CID, &ids[..1]), (DOT, &ids[..])] {
+        let listed = read(token, "/api/sessions").await.json();
+        let listed = listed["sessions"].as_array().expect("a list");
+        let listed: Vec<_> = listed.iter().map(|one| one["id"].as_str()).collect();
+        let seen: Vec<_> = seen.iter().map(|id| Some(id.as_str())).collect();
+        assert_eq!(listed, seen, "{token}");
+    }
+    for (token, statuses) in [
+        (CID, [200, 404, 404]),
+        (DOT, [200; 3]),
+        (ANN, [404; 3]),
+        (BOB, [404; 3]),
+    ] {
+        for (id, status) in ids.iter().zip(statuses) {
+            let reply = read(token, &format!("/api/sessions/{id}/stats")).await;
+            assert_eq!(reply.status, status, "{token} {id}");
+        }
+    }
+}
+
 /// T22: what a token file may say.
 #[test]
 fn a_wrong_token_file_is_refused_by_entry_and_never_quoted() {
@@ -231,6 +267,10 @@ fn a_wrong_token_file_is_refused_by_entry_and_never_quoted() {
             "expires",
         ),
         (entry(secret, &format!("{usual}\nexpiry = 1")), "expiry"),
+        (
+            format!("{good}{0}{0}", entry(secret, usual)),
+            "token 7 and token 8",
+        ),
         (good + &entry(&secret[..31], usual), "token 7"),
         (format!("token = \"{secret}"), "line 1"),
     ];

@@ -466,6 +466,8 @@ async fn a_name_that_breaks_the_rule_is_400_naming_the_rule() {
         &format!("/whip/{long}"),
         "/whip/hall?name=",
         "/whip/a%0d%0ab",
+        "/whip/%2e%2e",
+        "/whip/hall?name=.",
     ];
     for path in bad {
         let detail = rig.post(path, &offers::sendonly()).await.problem(400);
