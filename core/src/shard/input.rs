@@ -89,13 +89,17 @@ impl Shard {
         let key = self.session_at(path)?;
         // Written where it is read: each result handed up by value would be one more copy of a packet's worth.
         let mut incoming = Ok(None);
-        self.mutate(key, |session, cx| {
+        let timed = self.mutate(key, |session, cx| {
             incoming = session.handle_rtp(cx, path, received, packet);
+            session.media.deadline().is_some()
         });
         if let Ok(Some(incoming)) = &incoming {
             self.route(key, incoming);
         }
-        self.rearm(key);
+        // A packet moves no other deadline than that of feedback, which audio has none of.
+        if timed == Some(true) {
+            self.rearm(key);
+        }
         incoming.map(drop)
     }
 
@@ -158,6 +162,7 @@ impl Shard {
             self.mutate(publisher, |session, cx| {
                 session.request_keyframe(cx, packet.media);
             });
+            self.rearm(publisher);
         }
     }
 

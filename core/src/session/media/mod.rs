@@ -459,6 +459,22 @@ impl Media {
         self.last_receiver = place;
     }
 
+    /// Lets another source feed a track, if it may.
+    #[cold]
+    fn change_source(
+        &mut self,
+        section: usize,
+        ssrc: u32,
+        now: Timestamp,
+    ) -> Result<(), DropReason> {
+        if !self.may_feed(section as u8, ssrc, now) {
+            return Err(DropReason::UnknownSsrc);
+        }
+        let track = &mut self.tracks[section];
+        (track.source, track.cache) = (Some(ssrc), None);
+        Ok(())
+    }
+
     /// Whether packets of a source are the track's: one source feeds it at a time, as two would be mixed
     /// under one numbering. It yields to one that the offer announced if it was not itself, and when silent.
     fn may_feed(&self, media: u8, ssrc: u32, now: Timestamp) -> bool {
@@ -556,33 +572,29 @@ impl Media {
         payload: &'a [u8],
         opened: Opened,
     ) -> Result<Option<Incoming<'a>>, DropReason> {
-        if !self.may_feed(self.receivers[opened.receiver].media, header.ssrc, now) {
-            return Err(DropReason::UnknownSsrc);
+        let section = usize::from(self.receivers[opened.receiver].media);
+        let codec = match codec_of(&self.plan.media[section], header.payload_type) {
+            Some((agreed, Carries::Media)) => agreed.codec,
+            _ => return Err(DropReason::UnknownPayloadType),
+        };
+        if self.tracks[section].source != Some(header.ssrc) {
+            self.change_source(section, header.ssrc, now)?;
         }
         let receiver = &mut self.receivers[opened.receiver];
-        let media = &self.plan.media[usize::from(receiver.media)];
-        let (codec, carries) =
-            codec_of(media, header.payload_type).ok_or(DropReason::UnknownPayloadType)?;
-        if carries != Carries::Media {
-            return Err(DropReason::UnknownPayloadType);
-        }
-        receiver.codec = codec.codec;
+        let media = &self.plan.media[section];
+        receiver.codec = codec;
         receiver.used = now;
         receiver.statistics.note_received(ReceivedPacket {
             received,
             sequence: opened.index,
             timestamp: header.timestamp,
-            clock_rate: codec.codec.clock_rate(),
+            clock_rate: codec.clock_rate(),
             bytes: payload.len(),
             retransmitted: false,
         });
         receiver.alive = true;
-        let track = &mut self.tracks[usize::from(receiver.media)];
-        let before = track.source.replace(header.ssrc);
-        if before != Some(header.ssrc) {
-            track.cache = None;
-        }
-        let added = track.tell(now, true);
+        let track = &mut self.tracks[section];
+        let added = !track.told.0 && track.tell(now, true);
         if let Some(nack) = &mut receiver.nack {
             let _: Arrival = nack.note_received(now, opened.index);
             self.feedback_due = earliest(self.feedback_due, nack.deadline());
