@@ -41,6 +41,8 @@ const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instruction
 const GROWTH_PERCENT_MAX: u64 = 5;
 /// What a packet may cost, all bookkeeping included.
 const BUDGETS: &[(&str, u64)] = &[("received", 2_200), ("forwarded", 2_200)];
+/// Counts vary by some instructions with the random keys and sources of a run; a budget is broken beyond that.
+const BUDGET_NOISE: u64 = 22;
 /// Figures that may not exceed another by more than this: nothing grows with the number of tracks.
 const TRACKS_PERCENT_MAX: u64 = 3;
 const SAME: &[(&str, &str)] = &[
@@ -446,7 +448,7 @@ fn compare(enforce: bool) -> ExitCode {
 
 fn decide_fault(name: &str, count: u64, before: Option<u64>) -> Option<String> {
     let budget = BUDGETS.iter().find(|(other, _)| *other == name);
-    if let Some((_, budget)) = budget.filter(|(_, budget)| count > *budget) {
+    if let Some((_, budget)) = budget.filter(|(_, budget)| count > *budget + BUDGET_NOISE) {
         return Some(format!(
             "{name}: {count} instructions, the budget is {budget}"
         ));
