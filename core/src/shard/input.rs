@@ -89,16 +89,16 @@ impl Shard {
         let key = self.session_at(path)?;
         // Written where it is read: each result handed up by value would be one more copy of a packet's worth.
         let mut incoming = Ok(None);
-        let timed = self.mutate(key, |session, cx| {
+        let deadline = self.mutate(key, |session, cx| {
             incoming = session.handle_rtp(cx, path, received, packet);
-            session.media.deadline().is_some()
+            session.deadline()
         });
+        // Feedback may have come due, and consent earlier: it is of the path in use, which media can change.
+        if let Some(deadline) = deadline {
+            self.wheel.arm(key.index, deadline);
+        }
         if let Ok(Some(incoming)) = &incoming {
             self.route(key, incoming);
-        }
-        // A packet moves no other deadline than that of feedback, which audio has none of.
-        if timed == Some(true) {
-            self.rearm(key);
         }
         incoming.map(drop)
     }

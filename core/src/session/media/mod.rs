@@ -573,16 +573,21 @@ impl Media {
         opened: Opened,
     ) -> Result<Option<Incoming<'a>>, DropReason> {
         let section = usize::from(self.receivers[opened.receiver].media);
-        let codec = match codec_of(&self.plan.media[section], header.payload_type) {
-            Some((agreed, Carries::Media)) => agreed.codec,
-            _ => return Err(DropReason::UnknownPayloadType),
+        let known = &self.receivers[opened.receiver];
+        let codec = if known.payload_type == Some(header.payload_type) {
+            known.codec
+        } else {
+            match codec_of(&self.plan.media[section], header.payload_type) {
+                Some((agreed, Carries::Media)) => agreed.codec,
+                _ => return Err(DropReason::UnknownPayloadType),
+            }
         };
         if self.tracks[section].source != Some(header.ssrc) {
             self.change_source(section, header.ssrc, now)?;
         }
         let receiver = &mut self.receivers[opened.receiver];
         let media = &self.plan.media[section];
-        receiver.codec = codec;
+        (receiver.codec, receiver.payload_type) = (codec, Some(header.payload_type));
         receiver.used = now;
         receiver.statistics.note_received(ReceivedPacket {
             received,

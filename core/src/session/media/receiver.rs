@@ -39,6 +39,8 @@ pub(crate) struct Receiver {
     /// Present when the section's feedback has NACK.
     pub(crate) nack: Option<Box<NackGenerator>>,
     pub(crate) codec: Codec,
+    /// The payload type that means this codec, once a packet of it came: packets of one codec come in runs.
+    pub(crate) payload_type: Option<u8>,
     pub(crate) clock: Option<SenderClock>,
     pub(crate) keyframes: KeyframeThrottle,
     /// A packet arrived since the start or the last BYE.
@@ -65,6 +67,7 @@ impl Receiver {
             statistics: ReceiveStatistics::new(ssrc),
             nack: nack.then(Box::default),
             codec,
+            payload_type: None,
             clock: None,
             keyframes: KeyframeThrottle::default(),
             alive: false,
