@@ -6,11 +6,10 @@
 pub(crate) mod media;
 pub mod transport;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use self::media::{Ask, Incoming, Media};
-use self::transport::{Checked, Identity, Sink, Transport, TransportEvent};
+use self::transport::{Checked, Identity, Outcome, Sink, Transport, TransportEvent};
 use crate::drive::{Lane, TransmitBatch, TransmitMeta};
 use crate::ids::SessionId;
 use crate::limits::{CONSENT_TIMEOUT, PATH_QUIET, SETUP_TIMEOUT};
@@ -27,6 +26,8 @@ pub(crate) struct Context<'a> {
     pub(crate) epoch: &'a Epoch,
     pub(crate) transmits: &'a mut TransmitBatch,
     pub(crate) stats: &'a mut ShardStats,
+    /// `None`: nobody takes them down.
+    pub(crate) handshakes: &'a mut Option<Vec<(SessionId, Outcome)>>,
 }
 
 impl Context<'_> {
@@ -58,6 +59,16 @@ impl Sink for Context<'_> {
     fn transmit(&mut self, path: Path, contents: &[u8]) {
         self.transmits
             .push(meta(path, Lane::Control, None), contents);
+    }
+
+    fn records_handshakes(&self) -> bool {
+        self.handshakes.is_some()
+    }
+
+    fn note_handshake(&mut self, session: SessionId, outcome: Outcome) {
+        if let Some(handshakes) = &mut self.handshakes {
+            handshakes.push((session, outcome));
+        }
     }
 }
 
@@ -103,25 +114,25 @@ impl Session {
         id: SessionId,
         role: Role,
         plan: Box<SessionPlan>,
-        identity: &Arc<Identity>,
+        identity: &Identity,
         ice: IceCredentials,
         rng: &mut Rng,
-        (now, epoch): (Timestamp, Epoch),
+        clocks: (Timestamp, Epoch),
     ) -> (Self, LocalDescription) {
         let transport = Transport::new(
             identity,
-            epoch,
+            id,
             ice.clone(),
             plan.remote_ice.clone(),
             plan.remote_fingerprint,
             plan.dtls_role,
-            now,
+            clocks,
         );
         let (media, sources) = Media::new(plan, rng);
         let session = Self {
             id,
             role,
-            opened: now,
+            opened: clocks.0,
             connected: false,
             restarts: 0,
             transport,

@@ -32,7 +32,7 @@ use crate::plan::{IceCredentials, SessionPlan};
 use crate::rng::{Rng, Seed};
 use crate::route::rooms::Rooms;
 use crate::session::media::Ask;
-use crate::session::transport::Identity;
+use crate::session::transport::{Identity, Outcome};
 use crate::session::{Context, Session};
 use crate::time::{Epoch, Timestamp};
 
@@ -96,6 +96,8 @@ pub struct Shard {
     transmits: TransmitBatch,
     events: VecDeque<Event>,
     stats: ShardStats,
+    /// Outcomes of handshake calls since the last look, if they are taken down.
+    handshakes: Option<Vec<(SessionId, Outcome)>>,
     /// Reused between calls.
     asks: Vec<Ask>,
     /// The front transmit was lent by `poll_output` and is to be forgotten.
@@ -139,6 +141,7 @@ impl Shard {
             transmits: TransmitBatch::default(),
             events: VecDeque::new(),
             stats: ShardStats::default(),
+            handshakes: None,
             asks: Vec::new(),
             lent: false,
             now: Timestamp::ZERO,
@@ -228,6 +231,18 @@ impl Shard {
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
         self.wheel.next()
+    }
+
+    /// From now on the outcomes of handshake calls are kept for [`Self::drain_handshakes`]: the one input that a
+    /// shard gives itself, as the DTLS library draws from the operating system.
+    pub fn record_handshakes(&mut self) {
+        self.handshakes.get_or_insert_default();
+    }
+
+    /// The outcomes since the last call, in order; none unless [`Self::record_handshakes`] was called. To be drained
+    /// after each input, so that a record knows which input caused them.
+    pub fn drain_handshakes(&mut self) -> impl Iterator<Item = (SessionId, Outcome)> {
+        self.handshakes.iter_mut().flat_map(|kept| kept.drain(..))
     }
 
     /// Its figures now.
@@ -360,6 +375,7 @@ impl Shard {
             epoch: &self.epoch,
             transmits: &mut self.transmits,
             stats: &mut self.stats,
+            handshakes: &mut self.handshakes,
         };
         #[cfg(any(test, feature = "sim"))]
         let doomed = self.doomed.take_if(|doomed| *doomed == key).is_some();

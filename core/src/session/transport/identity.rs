@@ -1,4 +1,4 @@
-//! Who we are in a DTLS handshake: one certificate and one checked configuration for the process.
+//! Who we are in a handshake: one certificate and one checked configuration for the process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,8 +6,11 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use dimpl::{Config, DtlsCertificate};
 
+use super::handshake::Tape;
 use crate::limits::{DTLS_DATAGRAMS_MAX, SETUP_TIMEOUT};
 use crate::plan::Fingerprint;
+#[cfg(any(test, feature = "sim"))]
+use crate::rng::Seed;
 
 /// First wait before a flight is sent again, doubled each time. The usual 1 s loses calls: at 20 % loss
 /// the median handshake took 1.0 s with it and 0.33 s with this (measured 2026-11).
@@ -17,13 +20,38 @@ const FLIGHT_RETRIES: usize = 8;
 /// Bytes of our handshake datagrams: fits the IPv6 minimum of 1,280 with its headers.
 const HANDSHAKE_DATAGRAM_BYTES: usize = 1_200;
 
-/// A certificate (ECDSA P-256), its hash and the DTLS configuration, shared by every session.
+/// Who a process is to its peers, shared by every session: in production a certificate (ECDSA P-256), its hash
+/// and the DTLS configuration.
 ///
 /// Building the configuration tests the whole crypto provider (860 µs), so a process makes one.
 pub struct Identity {
-    certificate: DtlsCertificate,
     fingerprint: Fingerprint,
+    kind: Kind,
+}
+
+/// What stands behind the handshakes of an identity's sessions.
+pub(super) enum Kind {
+    Dtls(DtlsKeys),
+    /// No key at all: what came of each call is known.
+    Recorded(Tape),
+    #[cfg(any(test, feature = "sim"))]
+    Scripted(Seed),
+}
+
+/// What each DTLS association of a process is made of.
+pub(super) struct DtlsKeys {
+    certificate: DtlsCertificate,
     config: Arc<Config>,
+}
+
+impl DtlsKeys {
+    pub(super) fn certificate(&self) -> DtlsCertificate {
+        self.certificate.clone()
+    }
+
+    pub(super) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config)
+    }
 }
 
 /// The crypto library refused to work. Blames the machine.
@@ -60,18 +88,44 @@ impl Identity {
         Self::with_config(base_config().dangerously_set_rng_seed(seed)).expect("crypto works")
     }
 
+    /// The identity of an earlier run: its sessions take the outcomes of their handshakes from `tape`.
+    #[must_use]
+    pub const fn recorded(fingerprint: Fingerprint, tape: Tape) -> Self {
+        Self {
+            fingerprint,
+            kind: Kind::Recorded(tape),
+        }
+    }
+
+    /// An identity without security for simulated time: its sessions' handshakes, keys included, follow from
+    /// `seed`. See [`scripted`](super::scripted).
+    #[cfg(any(test, feature = "sim"))]
+    #[must_use]
+    pub fn scripted(seed: &Seed) -> Self {
+        let mut bytes = [0; 32];
+        seed.derive("fingerprint", 0).rng().fill(&mut bytes);
+        Self {
+            fingerprint: Fingerprint(bytes),
+            kind: Kind::Scripted(seed.clone()),
+        }
+    }
+
     /// SHA-256 of the certificate, for the session description.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
 
-    pub(super) fn certificate(&self) -> DtlsCertificate {
-        self.certificate.clone()
+    pub(super) const fn kind(&self) -> &Kind {
+        &self.kind
     }
 
-    pub(super) fn config(&self) -> Arc<Config> {
-        Arc::clone(&self.config)
+    #[cfg(test)]
+    pub(super) fn dtls(&self) -> &DtlsKeys {
+        match &self.kind {
+            Kind::Dtls(keys) => keys,
+            Kind::Recorded(_) | Kind::Scripted(_) => panic!("not an identity for DTLS"),
+        }
     }
 
     fn with_config(builder: dimpl::ConfigBuilder) -> Result<Self, IdentityError> {
@@ -85,11 +139,11 @@ impl Identity {
         };
         let fingerprint = fingerprint_of(&certificate.certificate);
         let config = Arc::new(builder.build().map_err(|_| IdentityError::Provider)?);
-        Ok(Self {
+        let kind = Kind::Dtls(DtlsKeys {
             certificate,
-            fingerprint,
             config,
-        })
+        });
+        Ok(Self { fingerprint, kind })
     }
 }
 

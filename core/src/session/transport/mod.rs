@@ -13,15 +13,16 @@ mod handshake;
 mod identity;
 mod paths;
 
-use std::sync::Arc;
-
-pub use self::handshake::KeyingMaterial;
+#[cfg(any(test, feature = "sim"))]
+pub use self::handshake::scripted;
+pub use self::handshake::{HandshakeResult, KeyingMaterial, Outcome, Tape};
 pub use self::identity::{Identity, IdentityError};
 pub use self::paths::Checked;
 
 use self::checks::Checks;
 use self::handshake::{Handshake, Step};
 use self::paths::Paths;
+use crate::ids::SessionId;
 use crate::message::{CloseReason, DropReason, ProfileName};
 use crate::net::Path;
 use crate::plan::{DtlsRole, Fingerprint, IceCredentials};
@@ -31,6 +32,14 @@ use crate::time::{Epoch, Timestamp};
 pub trait Sink {
     /// Sends one datagram; `contents` is lent for the call.
     fn transmit(&mut self, path: Path, contents: &[u8]);
+
+    /// Whether [`note_handshake`](Self::note_handshake) is to be called.
+    fn records_handshakes(&self) -> bool {
+        false
+    }
+
+    /// Takes down what a call into a session's handshake came to, for a record of the run.
+    fn note_handshake(&mut self, _session: SessionId, _outcome: Outcome) {}
 }
 
 impl<F: FnMut(Path, &[u8])> Sink for F {
@@ -74,22 +83,22 @@ impl std::fmt::Debug for Transport {
 }
 
 impl Transport {
-    /// A session that waits for the peer's first check. `local` are the credentials we gave the peer,
+    /// A session that waits for the peer's first check; `clocks` are the present and its epoch. `local` are the credentials we gave the peer,
     /// `remote` and `remote_fingerprint` those of its description.
     #[must_use]
     pub fn new(
-        identity: &Arc<Identity>,
-        epoch: Epoch,
+        identity: &Identity,
+        session: SessionId,
         local: IceCredentials,
         remote: IceCredentials,
         remote_fingerprint: Fingerprint,
         role: DtlsRole,
-        now: Timestamp,
+        clocks: (Timestamp, Epoch),
     ) -> Self {
         Self {
             checks: Checks::new(local, remote),
             paths: Paths::new(),
-            handshake: Handshake::new(identity, epoch, remote_fingerprint, role, now),
+            handshake: Handshake::new(identity, session, remote_fingerprint, role, clocks),
             connected: None,
             closed: None,
         }

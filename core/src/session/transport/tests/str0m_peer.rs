@@ -6,7 +6,7 @@ use std::time::Duration;
 use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, Event, Input, Output, Rtc, RtcConfig};
 
-use super::world::{client_address, credentials, epoch, path_from, server_address};
+use super::world::{SESSION, client_address, credentials, epoch, path_from, server_address};
 use super::*;
 
 struct Peer {
@@ -76,7 +76,15 @@ fn str0m_connects_in_either_role() {
         let mut peer = Peer::new(epoch, now, &identity, role == DtlsRole::Server);
         let (local, remote) = (credentials("server"), credentials("client"));
         let fingerprint = peer.fingerprint();
-        let mut server = Transport::new(&identity, epoch, local, remote, fingerprint, role, now);
+        let mut server = Transport::new(
+            &identity,
+            SESSION,
+            local,
+            remote,
+            fingerprint,
+            role,
+            (now, epoch),
+        );
         let path = path_from(client_address());
         let mut connected = None;
         let end = now + Duration::from_secs(10);

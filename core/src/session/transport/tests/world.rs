@@ -12,12 +12,20 @@ use is::{Candidate, IceAgent, IceAgentEvent, IceCreds, Protocol};
 use super::super::checks::sha1_hmac;
 use super::super::identity::fingerprint_of;
 use super::super::{Identity, Transport, TransportEvent};
+use crate::ids::{SessionId, SessionKey, ShardId};
 use crate::message::{CloseReason, DropReason, ProfileName};
 use crate::net::Path;
 use crate::plan::{DtlsRole, Fingerprint, IceCredentials};
 use crate::rng::{Rng, Seed};
 use crate::time::{Epoch, Timestamp};
 
+pub(super) const SESSION: SessionId = SessionId {
+    shard: ShardId(0),
+    key: SessionKey {
+        index: 7,
+        generation: 1,
+    },
+};
 pub(super) const DELAY: Duration = Duration::from_millis(25);
 
 pub(super) fn server_address() -> SocketAddr {
@@ -95,7 +103,7 @@ impl Client {
         ice.set_remote_credentials(creds("server"));
         ice.add_local_candidate(Candidate::host(client_address(), "udp").unwrap());
         ice.add_remote_candidate(Candidate::host(server_address(), "udp").unwrap());
-        let mut dtls = Dtls::new_12(identity.config(), identity.certificate(), now);
+        let mut dtls = Dtls::new_12(identity.dtls().config(), identity.dtls().certificate(), now);
         dtls.set_active(role == DtlsRole::Client);
         Self {
             ice,
@@ -246,7 +254,15 @@ impl World {
         let mut world = Self {
             now,
             epoch,
-            server: Transport::new(&identity, epoch, local, remote, expected, role, now),
+            server: Transport::new(
+                &identity,
+                SESSION,
+                local,
+                remote,
+                expected,
+                role,
+                (now, epoch),
+            ),
             client: Client::new(client, client_role, epoch.instant(now)),
             rng: Seed::new([seed as u8; 32]).rng(),
             loss: 0,

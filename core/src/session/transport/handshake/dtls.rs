@@ -1,20 +1,18 @@
-//! DTLS: the handshake, the comparison of fingerprints, and the end.
+//! DTLS 1.2 by the DTLS library: the handshake, the comparison of fingerprints, and the end.
 
 use std::time::Duration;
 
 use dimpl::{Dtls, Error, Output, SrtpProfile};
-use zeroize::ZeroizeOnDrop;
 
-use super::Sink;
-use super::identity::{Identity, fingerprint_of};
+use super::{Act, Call, Called, KeyingMaterial, Step};
 use crate::limits::{DTLS_DATAGRAM_BYTES_MAX, DTLS_REASSEMBLY_BYTES_MAX};
 use crate::message::{CloseReason, DropReason, ProfileName};
 use crate::net::Path;
 use crate::plan::{DtlsRole, Fingerprint};
+use crate::session::transport::Sink;
+use crate::session::transport::identity::{DtlsKeys, fingerprint_of};
 use crate::time::{Epoch, Timestamp};
 
-/// Bytes of keying material of the longest profile: two keys of 32, two salts of 12.
-const KEYING_MATERIAL_BYTES_MAX: usize = 88;
 /// "Nothing pending" is a deadline years away in the DTLS library; ours is `None`.
 const FAR_FUTURE: Duration = Duration::from_secs(86_400);
 /// A deadline is at least this far off, so that a driver always makes progress.
@@ -24,140 +22,50 @@ const RECORD_HEADER_BYTES: usize = 13;
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const HANDSHAKE: u8 = 22;
 
-/// SRTP master keys and salts as RFC 5764 §4.2 orders them: client key, server key, client salt, server
-/// salt. Wiped when dropped, never shown.
-#[derive(ZeroizeOnDrop)]
-pub struct KeyingMaterial {
-    bytes: [u8; KEYING_MATERIAL_BYTES_MAX],
-    #[zeroize(skip)]
-    length: usize,
-}
-
-impl KeyingMaterial {
-    /// The bytes; 60 of them for AES-CM, 56 for GCM-128, 88 for GCM-256.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
-
-    fn new(exported: &[u8]) -> Option<Self> {
-        let mut bytes = [0; KEYING_MATERIAL_BYTES_MAX];
-        bytes.get_mut(..exported.len())?.copy_from_slice(exported);
-        Some(Self {
-            bytes,
-            length: exported.len(),
-        })
-    }
-}
-
-impl std::fmt::Debug for KeyingMaterial {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("KeyingMaterial(..)")
-    }
-}
-
-/// What a step of the handshake came to.
-pub(super) enum Step {
-    /// Nothing to tell.
-    Pending,
-    /// Done, with the fingerprint compared.
-    Connected(ProfileName, KeyingMaterial),
-    /// Over; the association is gone.
-    Closed(CloseReason),
-}
-
 /// One DTLS association. The library compares no fingerprint, so keys leave only through here.
-pub(super) struct Handshake {
-    /// `None` once closed: its memory goes at once, and nothing has a deadline any more.
-    dtls: Option<Box<Dtls>>,
+pub(super) struct DtlsAssociation {
+    dtls: Dtls,
     epoch: Epoch,
     remote_fingerprint: Fingerprint,
-    deadline: Option<Timestamp>,
     /// The peer's certificate is the one its description named.
     is_verified: bool,
     is_connected: bool,
-    /// As a client: waits for a path before it speaks.
-    waits_to_start: bool,
 }
 
-impl Handshake {
+impl DtlsAssociation {
     pub(super) fn new(
-        identity: &Identity,
+        keys: &DtlsKeys,
         epoch: Epoch,
         remote_fingerprint: Fingerprint,
         role: DtlsRole,
         now: Timestamp,
     ) -> Self {
-        let mut dtls = Box::new(Dtls::new_12(
-            identity.config(),
-            identity.certificate(),
-            epoch.instant(now),
-        ));
+        let (config, certificate) = (keys.config(), keys.certificate());
+        let mut dtls = Dtls::new_12(config, certificate, epoch.instant(now));
         dtls.set_active(role == DtlsRole::Client);
         Self {
-            dtls: Some(dtls),
+            dtls,
             epoch,
             remote_fingerprint,
-            deadline: None,
             is_verified: false,
             is_connected: false,
-            waits_to_start: role == DtlsRole::Client,
         }
     }
 
-    pub(super) fn deadline(&self) -> Option<Timestamp> {
-        self.deadline
-    }
-
-    /// Says ClientHello, if it is ours to say and was not said.
-    pub(super) fn start(&mut self, now: Timestamp, path: Path, out: &mut impl Sink) -> Step {
-        if !std::mem::take(&mut self.waits_to_start) {
-            return Step::Pending;
+    /// Does what the call says and takes out what comes of it.
+    pub(super) fn call(&mut self, call: Call<'_>, out: &mut impl Sink) -> Called {
+        let Call { now, path, act } = call;
+        match act {
+            // The library panics on a certificate longer than the buffer it is given; see `drain`.
+            Act::Packet(packet)
+                if packet.len() > DTLS_DATAGRAM_BYTES_MAX || self.is_forged_plaintext(packet) =>
+            {
+                Err(DropReason::RefusedDtls)
+            }
+            Act::Packet(packet) => self.advance(now, path, out, |dtls| dtls.handle_packet(packet)),
+            Act::Start | Act::Timeout => self.advance(now, path, out, |_| Ok(())),
+            Act::Close => self.advance(now, path, out, Dtls::close),
         }
-        self.advance(now, path, out, |_| Ok(()))
-            .unwrap_or(Step::Pending)
-    }
-
-    /// Handles one datagram; answers go over `path`.
-    ///
-    /// # Errors
-    /// The datagram was refused and changed nothing.
-    pub(super) fn handle_packet(
-        &mut self,
-        now: Timestamp,
-        packet: &[u8],
-        path: Path,
-        out: &mut impl Sink,
-    ) -> Result<Step, DropReason> {
-        // The library panics on a certificate longer than the buffer it is given; see `drain`.
-        if packet.len() > DTLS_DATAGRAM_BYTES_MAX || self.is_forged_plaintext(packet) {
-            return Err(DropReason::RefusedDtls);
-        }
-        self.waits_to_start = false;
-        self.advance(now, path, out, |dtls| dtls.handle_packet(packet))
-    }
-
-    /// Sends again what was not answered; does nothing before the deadline.
-    pub(super) fn handle_timeout(
-        &mut self,
-        now: Timestamp,
-        path: Path,
-        out: &mut impl Sink,
-    ) -> Step {
-        if self.deadline.is_none_or(|deadline| now < deadline) {
-            return Step::Pending;
-        }
-        self.advance(now, path, out, |_| Ok(()))
-            .unwrap_or(Step::Pending)
-    }
-
-    /// Says close_notify if there is anyone to say it to, and ends.
-    pub(super) fn close(&mut self, now: Timestamp, path: Option<Path>, out: &mut impl Sink) {
-        if let Some(path) = path.filter(|_| self.is_connected) {
-            // Whatever comes of it, the association is over.
-            let _ended = self.advance(now, path, out, Dtls::close);
-        }
-        self.end();
     }
 
     fn advance(
@@ -166,10 +74,8 @@ impl Handshake {
         path: Path,
         out: &mut impl Sink,
         act: impl FnOnce(&mut Dtls) -> Result<(), Error>,
-    ) -> Result<Step, DropReason> {
-        let Some(dtls) = &mut self.dtls else {
-            return Err(DropReason::RefusedDtls);
-        };
+    ) -> Called {
+        let dtls = &mut self.dtls;
         // The library takes its time from the last timeout handled.
         let result = dtls
             .handle_timeout(self.epoch.instant(now))
@@ -181,31 +87,31 @@ impl Handshake {
             Err(_) => true,
         };
         // Also after a failure: an alert may wait.
-        let step = self.drain(now, path, out);
-        Ok(match step {
-            Step::Pending | Step::Connected(..) if failed => {
-                let was_connected = self.is_connected;
-                self.end();
-                Step::Closed(if was_connected {
-                    CloseReason::PeerClosed
-                } else {
-                    CloseReason::HandshakeFailed
-                })
-            }
+        let (step, deadline) = self.drain(now, path, out);
+        let step = match step {
+            Step::Pending | Step::Connected(..) if failed => Step::Closed(if self.is_connected {
+                CloseReason::PeerClosed
+            } else {
+                CloseReason::HandshakeFailed
+            }),
             step => step,
-        })
+        };
+        Ok((step, deadline))
     }
 
-    fn drain(&mut self, now: Timestamp, path: Path, out: &mut impl Sink) -> Step {
-        let Some(dtls) = &mut self.dtls else {
-            return Step::Pending;
-        };
+    fn drain(
+        &mut self,
+        now: Timestamp,
+        path: Path,
+        out: &mut impl Sink,
+    ) -> (Step, Option<Timestamp>) {
         // As large as anything the peer can make the library hand out.
         let mut buffer = [0; DTLS_REASSEMBLY_BYTES_MAX];
         let mut step = Step::Pending;
         let mut has_finished = false;
+        let mut deadline = None;
         let ended = loop {
-            match dtls.poll_output(&mut buffer) {
+            match self.dtls.poll_output(&mut buffer) {
                 Output::Packet(packet) => out.transmit(path, packet),
                 Output::PeerCert(certificate) => {
                     if fingerprint_of(certificate) != self.remote_fingerprint {
@@ -230,7 +136,7 @@ impl Handshake {
                     // Once connected the library has no work of its own: it answers a flight that comes
                     // again, and takes the time for that from the datagram.
                     let is_pending = !self.is_connected && at.since(now) < FAR_FUTURE;
-                    self.deadline = is_pending.then(|| at.max(now + DEADLINE_STEP));
+                    deadline = is_pending.then(|| at.max(now + DEADLINE_STEP));
                     break None;
                 }
                 // Keys of an unverified peer, a buffer too small, or an output added by an upgrade.
@@ -241,15 +147,9 @@ impl Handshake {
         let is_useless = has_finished && !self.is_connected;
         let ended = ended.or(is_useless.then_some(CloseReason::HandshakeFailed));
         if let Some(reason) = ended {
-            self.end();
             step = Step::Closed(reason);
         }
-        step
-    }
-
-    fn end(&mut self) {
-        self.dtls = None;
-        self.deadline = None;
+        (step, deadline)
     }
 
     /// After the handshake the only plaintext a peer sends is its last flight again. The library drops

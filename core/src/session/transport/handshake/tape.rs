@@ -1,0 +1,147 @@
+//! Outcomes of handshake calls: taken down in one run, played back in another.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Called, KeyingMaterial, Step};
+use crate::ids::SessionId;
+use crate::message::{CloseReason, DropReason, ProfileName};
+use crate::net::Path;
+use crate::session::transport::Sink;
+use crate::time::Timestamp;
+
+/// All that a session sees of one call into its handshake.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Datagrams sent, in order, over the path of the call.
+    pub datagrams: Vec<Vec<u8>>,
+    /// What it came to.
+    pub result: HandshakeResult,
+    /// When the next call is due; `None`: nothing is pending. Of no meaning after a refusal.
+    pub deadline: Option<Timestamp>,
+}
+
+/// What a call into a handshake came to.
+#[derive(Debug)]
+pub enum HandshakeResult {
+    /// The datagram was refused and changed nothing.
+    Refused(DropReason),
+    /// Nothing to tell.
+    Pending,
+    /// Done: the profile agreed and its keys. A secret.
+    Connected(ProfileName, KeyingMaterial),
+    /// Over.
+    Closed(CloseReason),
+}
+
+impl Outcome {
+    pub(super) fn called(self) -> Called {
+        let step = match self.result {
+            HandshakeResult::Refused(reason) => return Err(reason),
+            HandshakeResult::Pending => Step::Pending,
+            HandshakeResult::Connected(profile, keys) => Step::Connected(profile, keys),
+            HandshakeResult::Closed(reason) => Step::Closed(reason),
+        };
+        Ok((step, self.deadline))
+    }
+}
+
+/// Outcomes that wait to be played, by session. Clones share them: the player fills one end, the handshakes of
+/// the replayed shard take from the other, all on one thread.
+#[derive(Clone, Default)]
+pub struct Tape {
+    waiting: Arc<Mutex<BTreeMap<SessionId, VecDeque<Outcome>>>>,
+}
+
+impl Tape {
+    /// Queues the outcome of a session's next call.
+    pub fn push(&self, session: SessionId, outcome: Outcome) {
+        self.lock().entry(session).or_default().push_back(outcome);
+    }
+
+    /// Outcomes not played yet: not zero after the inputs that caused them means that the replay went another way.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().values().map(VecDeque::len).sum()
+    }
+
+    /// Whether every outcome was played.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A session without a recorded outcome was not called in the recorded run: its datagram is refused.
+    pub(super) fn play(&self, session: SessionId, path: Path, out: &mut impl Sink) -> Called {
+        let outcome = {
+            let mut waiting = self.lock();
+            let queue = waiting.get_mut(&session);
+            let outcome = queue.and_then(VecDeque::pop_front);
+            if waiting.get(&session).is_some_and(VecDeque::is_empty) {
+                waiting.remove(&session);
+            }
+            outcome
+        };
+        let outcome = outcome.ok_or(DropReason::RefusedDtls)?;
+        for datagram in &outcome.datagrams {
+            out.transmit(path, datagram);
+        }
+        outcome.called()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SessionId, VecDeque<Outcome>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Shows no keys.
+impl std::fmt::Debug for Tape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tape")
+            .field("waiting", &self.len())
+            .finish()
+    }
+}
+
+/// A sink that keeps a copy of what passes.
+pub(super) struct Copying<'a, S> {
+    out: &'a mut S,
+    datagrams: Vec<Vec<u8>>,
+}
+
+impl<'a, S: Sink> Copying<'a, S> {
+    pub(super) const fn new(out: &'a mut S) -> Self {
+        Self {
+            out,
+            datagrams: Vec::new(),
+        }
+    }
+
+    pub(super) fn into_outcome(self, called: &Called) -> Outcome {
+        let (result, deadline) = match called {
+            Err(reason) => (HandshakeResult::Refused(*reason), None),
+            Ok((step, deadline)) => {
+                let result = match step {
+                    Step::Pending => HandshakeResult::Pending,
+                    Step::Connected(profile, keys) => {
+                        HandshakeResult::Connected(*profile, keys.duplicate())
+                    }
+                    Step::Closed(reason) => HandshakeResult::Closed(*reason),
+                };
+                (result, *deadline)
+            }
+        };
+        Outcome {
+            datagrams: self.datagrams,
+            result,
+            deadline,
+        }
+    }
+}
+
+impl<S: Sink> Sink for Copying<'_, S> {
+    fn transmit(&mut self, path: Path, contents: &[u8]) {
+        self.datagrams.push(contents.to_vec());
+        self.out.transmit(path, contents);
+    }
+}
