@@ -48,7 +48,10 @@ pub const RATE_BURST_SECS: u32 = 10;
 
 /// Bytes of a room's or a participant's name.
 pub const NAME_BYTES_MAX: usize = 64;
-/// Offers parsed at one time; more wait their turn. Parsing is processor work.
+/// Bytes of a description that are read at once, on the thread that serves HTTP: browsers' offers have 2 to 9 kB and
+/// take 0.1 ms. A longer one goes to a thread of its own, which costs two wake-ups.
+pub const SDP_READ_AT_ONCE_BYTES_MAX: usize = 12 << 10;
+/// Offers parsed at one time away from it; more wait their turn. Parsing is processor work.
 pub const NEGOTIATIONS_MAX: usize = 4;
 /// A shard answers a command within this, else the caller gets a 503.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);

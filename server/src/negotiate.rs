@@ -1,5 +1,6 @@
-//! Reads what peers describe, away from the thread that serves HTTP.
+//! Reads what peers describe: short texts at once, long ones away from the thread that serves HTTP.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use antiphon_core::sdp::{Fragment, Negotiated, Offer, Purpose, SdpError, SdpErrorKind};
@@ -8,6 +9,7 @@ use axum::http::StatusCode;
 use tracing::error;
 
 use crate::app::App;
+use crate::limits::SDP_READ_AT_ONCE_BYTES_MAX;
 use crate::problem::Problem;
 
 /// Reads an offer and decides the answer.
@@ -16,7 +18,8 @@ use crate::problem::Problem;
 /// 400, 413 or 422 naming the line and what to change; 500 for a panic in the reader, which ends
 /// nothing but this request.
 pub async fn negotiate(app: &App, body: Bytes, purpose: Purpose) -> Result<Negotiated, Problem> {
-    on_a_reader(app, move || Offer::parse(&body)?.negotiate(purpose)).await
+    let length = body.len();
+    read(app, length, move || Offer::parse(&body)?.negotiate(purpose)).await
 }
 
 /// Reads a trickle fragment.
@@ -24,28 +27,42 @@ pub async fn negotiate(app: &App, body: Bytes, purpose: Purpose) -> Result<Negot
 /// # Errors
 /// As [`negotiate`].
 pub async fn read_fragment(app: &App, body: Bytes) -> Result<Fragment, Problem> {
-    on_a_reader(app, move || Fragment::parse(&body)).await
+    read(app, body.len(), move || Fragment::parse(&body)).await
 }
 
-/// Runs `read` on a thread of its own, a few at a time. `spawn_blocking` catches its panics.
+/// Runs `work` on a text of `length` bytes; a panic in it ends nothing but this request.
+async fn read<T: Send + 'static>(
+    app: &App,
+    length: usize,
+    work: impl FnOnce() -> Result<T, SdpError> + Send + 'static,
+) -> Result<T, Problem> {
+    let result = if length <= SDP_READ_AT_ONCE_BYTES_MAX {
+        catch_unwind(AssertUnwindSafe(work)).map_err(|_| ())
+    } else {
+        on_a_reader(app, work).await?
+    };
+    match result {
+        Ok(result) => result.map_err(|error| refused(&error)),
+        Err(()) => {
+            error!("reading a session description panicked");
+            Err(Problem::internal())
+        }
+    }
+}
+
+/// Runs `work` on a thread of its own, a few at a time; the inner error is a panic.
 async fn on_a_reader<T: Send + 'static>(
     app: &App,
-    read: impl FnOnce() -> Result<T, SdpError> + Send + 'static,
-) -> Result<T, Problem> {
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<Result<T, ()>, Problem> {
     let permit = Arc::clone(&app.negotiations).acquire_owned().await;
     let permit = permit.map_err(|_| Problem::internal())?;
     let reading = tokio::task::spawn_blocking(move || {
         // Held here: the client may go away, the work does not.
         let _permit = permit;
-        read()
+        work()
     });
-    match reading.await {
-        Ok(result) => result.map_err(|error| refused(&error)),
-        Err(panic) => {
-            error!(%panic, "reading a session description panicked");
-            Err(Problem::internal())
-        }
-    }
+    Ok(reading.await.map_err(|_| ()))
 }
 
 fn refused(error: &SdpError) -> Problem {

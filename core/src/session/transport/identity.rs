@@ -7,6 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use dimpl::{Config, DtlsCertificate};
 
 use super::handshake::Tape;
+use super::signing::OneKey;
 use crate::limits::{DTLS_DATAGRAMS_MAX, SETUP_TIMEOUT};
 use crate::plan::Fingerprint;
 #[cfg(any(test, feature = "sim"))]
@@ -138,6 +139,10 @@ impl Identity {
             private_key: made.private_key,
         };
         let fingerprint = fingerprint_of(&certificate.certificate);
+        let mut provider = str0m_aws_lc_rs::dimpl_crypto_provider();
+        provider.key_provider = OneKey::leak(&certificate.private_key, provider.key_provider)
+            .ok_or(IdentityError::Certificate)?;
+        let builder = builder.with_crypto_provider(provider);
         let config = Arc::new(builder.build().map_err(|_| IdentityError::Provider)?);
         let kind = Kind::Dtls(DtlsKeys {
             certificate,
@@ -156,7 +161,6 @@ pub(super) fn fingerprint_of(certificate: &[u8]) -> Fingerprint {
 
 fn base_config() -> dimpl::ConfigBuilder {
     Config::builder()
-        .with_crypto_provider(str0m_aws_lc_rs::dimpl_crypto_provider())
         // The cookie proves return routability; an authenticated check has shown more than that.
         .use_server_cookie(false)
         .mtu(HANDSHAKE_DATAGRAM_BYTES)

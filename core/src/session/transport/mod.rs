@@ -12,6 +12,7 @@ mod checks;
 mod handshake;
 mod identity;
 mod paths;
+mod signing;
 
 #[cfg(any(test, feature = "sim"))]
 pub use self::handshake::scripted;
