@@ -19,6 +19,7 @@ pub mod repair;
 pub mod rng;
 pub mod route;
 pub mod sdp;
+mod sequence;
 pub mod session;
 pub mod shard;
 pub mod srtp;

@@ -55,6 +55,10 @@ pub const CODECS_MAX: usize = 16;
 pub const SESSION_MEDIA_MAX: usize = SDP_MEDIA_MAX;
 /// Synchronisation sources one peer may send us, retransmission sources included.
 pub const SESSION_SSRCS_MAX: usize = 64;
+/// Of these, sources that no `a=ssrc` announced; the other places wait for announced ones. A browser that announces
+/// none sends from seven: sound, and three renditions with their retransmissions. A source keeps its place for the
+/// session: were it forgotten, so were its replay window and rollover counter, and its packets could be replayed.
+pub const UNANNOUNCED_SSRCS_MAX: usize = SESSION_SSRCS_MAX / 2;
 /// One source at a time feeds a track; another takes over when it has been silent this long. Longer than the
 /// 400 ms between two packets of a silent Opus encoder, so that those do not end a turn.
 pub const SOURCE_SILENCE: Duration = Duration::from_millis(500);
@@ -66,6 +70,9 @@ pub const CHECKS_REMEMBERED_MAX: usize = 128;
 /// A path without an authenticated packet of its session for this long may go to another session that proves
 /// it: two checks of a browser, 2.5 s apart, are lost before it.
 pub const PATH_QUIET: Duration = Duration::from_secs(6);
+/// Between two checks of ours over a path that has yet to answer: a lost one costs less than the second in which
+/// media must be back, and all paths of a session together get fewer than the 50 a second of RFC 8445 §14.
+pub const PATH_QUESTION_INTERVAL: Duration = Duration::from_millis(200);
 /// A session that never connected is reaped after this.
 pub const SETUP_TIMEOUT: Duration = Duration::from_secs(25);
 /// Without an authenticated check for this long, consent is gone (RFC 7675 §5.1 says 30 s; one less
@@ -107,6 +114,8 @@ pub const NACK_REORDER_DELAY: Duration = Duration::from_millis(10);
 pub const NACK_REORDER_PACKETS: u64 = 3;
 /// Bytes a second of retransmissions to one subscriber: 4 Mbit/s, a fifth of a heavy room's video.
 pub const RETRANSMIT_BYTES_PER_SECOND: u64 = 500_000;
+/// What one number asked for costs of these, whether or not it is found: so at most 10,000 are looked for a second.
+pub const RETRANSMIT_ASK_BYTES: usize = 50;
 /// Retransmissions one subscriber may get at once, as time at that rate: 0.5 s of good video.
 pub const RETRANSMIT_BURST: Duration = Duration::from_millis(500);
 /// Resends of one packet to one subscriber in a round trip, however often it asks.
@@ -189,6 +198,7 @@ const _: () = assert!(
     SESSION_PATHS_MAX >= 2,
     "the path in use and one it may move to"
 );
+const _: () = assert!(SESSION_PATHS_MAX as u128 * 1_000 < 50 * PATH_QUESTION_INTERVAL.as_millis());
 const _: () = assert!(CACHE_BYTES_MAX.is_power_of_two() && CACHE_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(CACHE_PACKETS_MAX.is_power_of_two() && SEQUENCE_WINDOW.is_power_of_two());
 const _: () = assert!(

@@ -1,4 +1,4 @@
-//! What the tests of several modules share.
+//! What the tests of several modules share, and those of `core/tests` beside them.
 
 use std::env;
 use std::fs;
@@ -8,35 +8,46 @@ use std::path::PathBuf;
 use flate2::read::GzDecoder;
 use serde_json::Value;
 
-/// The file at `path` below the folder of test data. Without the folder: says so, and `None`.
-pub(crate) fn vector(path: &str) -> Option<Vec<u8>> {
+/// The folder of public test data. Without it: says so, and `None`.
+pub(crate) fn folder() -> Option<PathBuf> {
     let folder = env::var_os("ANTIPHON_VECTORS").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors")),
         PathBuf::from,
     );
-    if !folder.is_dir() {
-        eprintln!("SKIPPED: {path}: no folder of test data; set ANTIPHON_VECTORS");
-        return None;
+    if folder.is_dir() {
+        return Some(folder);
     }
-    let mut bytes = fs::read(folder.join(path)).expect("the folder is there, so is the file");
+    let folder = folder.display();
+    eprintln!("SKIPPED: no folder of test data at {folder}; set ANTIPHON_VECTORS");
+    None
+}
+
+/// The file at `path` below that folder, unpacked; `None` as for [`folder`].
+pub(crate) fn vector(path: &str) -> Option<Vec<u8>> {
+    let mut bytes = fs::read(folder()?.join(path)).expect("the folder is there, so is the file");
     if path.ends_with(".gz") {
         let mut unpacked = Vec::new();
         GzDecoder::new(&bytes[..])
             .read_to_end(&mut unpacked)
-            .unwrap();
+            .expect("a whole archive");
         bytes = unpacked;
     }
     Some(bytes)
 }
 
-/// The inputs of a `malformed/*.jsonl[.gz]` file; `None` as for [`vector`].
+/// The JSON file at `path`; `None` as for [`folder`].
+pub(crate) fn json(path: &str) -> Option<Value> {
+    vector(path).map(|bytes| serde_json::from_slice(&bytes).expect("JSON"))
+}
+
+/// The inputs of a `malformed/*.jsonl[.gz]` file; `None` as for [`folder`].
 pub(crate) fn malformed(path: &str) -> Option<Vec<Vec<u8>>> {
-    let text = String::from_utf8(vector(path)?).unwrap();
+    let text = String::from_utf8(vector(path)?).expect("text");
     let inputs: Vec<_> = text
         .lines()
         .map(|line| {
-            let value: Value = serde_json::from_str(line).unwrap();
-            unhex(value["hex"].as_str().unwrap())
+            let value: Value = serde_json::from_str(line).expect("JSON");
+            unhex(value["hex"].as_str().expect("bytes"))
         })
         .collect();
     assert!(!inputs.is_empty(), "{path} has inputs");
@@ -45,7 +56,7 @@ pub(crate) fn malformed(path: &str) -> Option<Vec<Vec<u8>>> {
 
 /// Bytes of a hexadecimal text.
 pub(crate) fn unhex(text: &str) -> Vec<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).unwrap() as u8;
+    let digit = |byte: u8| char::from(byte).to_digit(16).expect("a digit") as u8;
     text.as_bytes()
         .chunks(2)
         .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
@@ -58,11 +69,11 @@ pub(crate) mod captures {
 
     use super::vector;
 
-    /// Payloads of the UDP datagrams of a classic capture, in its order; `None` as for [`vector`].
+    /// Payloads of the UDP datagrams of a classic capture, in its order; `None` as for [`folder`].
     /// Ethernet and Linux cooked (SLL); IPv4 without fragments, and IPv6.
     pub(crate) fn udp_payloads(path: &str) -> Option<Vec<Vec<u8>>> {
         let file = vector(path)?;
-        let capture = PcapCapture::from_file(&file).unwrap();
+        let capture = PcapCapture::from_file(&file).expect("a classic capture");
         let network_at = match capture.header.network {
             Linktype::ETHERNET => 14,
             Linktype::LINUX_SLL => 16,

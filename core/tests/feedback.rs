@@ -6,10 +6,13 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use antiphon_core::ids::ParticipantId;
 use antiphon_core::message::{Event, Target};
+use antiphon_core::time::NtpTime;
+use antiphon_core::wire::rtcp::{ExtendedBlock, Packet, ReceiverDelay, packets};
 use str0m::bwe::Bitrate;
 use str0m::media::{Direction, MediaKind, Mid};
 use str0m::rtp::RtpPacket;
 
+use crate::support::raw::{self, Heard, Raw};
 use crate::support::{Link, World, publisher, subscriber, vp8};
 
 const FRAME: Duration = Duration::from_millis(20);
@@ -141,6 +144,9 @@ fn reports_tell_both_ends_the_round_trip_and_the_loss() {
         .round_trip
         .expect("the subscriber reports");
     assert!(near(ours), "{ours:?}");
+    let session = world.peers[publisher].session.expect("it was opened");
+    let ours = world.stats(session).round_trip;
+    assert!(ours.is_some_and(near), "of who only publishes: {ours:?}");
 
     world.peers[publisher].up = Some(Link {
         loss_permille: 200,
@@ -157,6 +163,66 @@ fn reports_tell_both_ends_the_round_trip_and_the_loss() {
         loss.is_some_and(|loss| (0.1..0.3).contains(&loss)),
         "{loss:?}"
     );
+}
+
+#[test]
+fn who_only_publishes_is_asked_for_the_round_trip_and_believed_within_reason() {
+    let mut world = World::new(68);
+    let address = ([203, 0, 113, 1], 6_000).into();
+    let mut peer = Raw::connect(&mut world, address, publisher(1, 1), raw::plan(true, false));
+    let mut source = peer.outbound.claim(raw::AUDIO_SSRC).expect("once");
+    for number in 0..60 {
+        let fields = raw::fields(raw::OPUS, raw::AUDIO_SSRC, number);
+        let packet = peer.seal(&mut source, &fields, &[], b"hello");
+        world.inject(address, &packet);
+        world.run_for(FRAME);
+    }
+    let asked = reference_times(&peer.listen(&mut world));
+    assert_eq!(asked.len(), 2, "one with each report");
+    let (ssrc, ntp) = asked[1];
+    let answer =
+        |world: &mut World, peer: &mut Raw, of, last_receiver_report, delay_millis: u32| {
+            let delay = ReceiverDelay {
+                ssrc: of,
+                last_receiver_report,
+                delay_since_last: (delay_millis << 16) / 1_000,
+            };
+            let sealed = peer.seal_rtcp(|writer| assert!(writer.receiver_delays(1, &[delay])));
+            world.inject(address, &sealed);
+            world.stats(peer.session).round_trip
+        };
+    // The report left with the packet of one second; now it is 1.2 s.
+    let lies = [
+        (ssrc, 0),
+        (ssrc ^ 1, ntp.middle()),
+        (ssrc, ntp.middle() + (9 << 16)),
+    ];
+    for (of, last) in lies {
+        assert_eq!(answer(&mut world, &mut peer, of, last, 170), None);
+    }
+    let round_trip = answer(&mut world, &mut peer, ssrc, ntp.middle(), 170);
+    let near = |round_trip: Duration| round_trip.abs_diff(Duration::from_millis(30)) < FRAME / 20;
+    assert!(round_trip.is_some_and(near), "{round_trip:?}");
+}
+
+/// Who asked for a round trip, and when by our clock.
+fn reference_times(heard: &[Heard]) -> Vec<(u32, NtpTime)> {
+    let mut found = Vec::new();
+    for heard in heard {
+        let Heard::Rtcp(bytes) = heard else { continue };
+        for packet in packets(bytes) {
+            let Packet::ExtendedReport(report) = packet.expect("we write well") else {
+                continue;
+            };
+            for block in report.blocks() {
+                let ExtendedBlock::ReceiverReferenceTime(ntp) = block else {
+                    panic!("we write no other: {block:?}");
+                };
+                found.push((report.sender_ssrc, ntp));
+            }
+        }
+    }
+    found
 }
 
 /// The wall time of a packet by the last sender report before it.

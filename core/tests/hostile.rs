@@ -5,7 +5,7 @@ mod support;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use antiphon_core::limits::{SESSION_PATHS_MAX, SETUP_TIMEOUT};
+use antiphon_core::limits::{CONSENT_TIMEOUT, SESSION_PATHS_MAX, SETUP_TIMEOUT};
 use antiphon_core::message::{
     CloseReason, Command, DropReason, Event, Role, SessionStats, ShardStats, Target,
 };
@@ -13,11 +13,10 @@ use antiphon_core::plan::IceCredentials;
 use antiphon_core::shard::TableSizes;
 use antiphon_core::time::Timestamp;
 use antiphon_core::wire::{Class, classify};
-use serde_json::Value;
 use str0m::media::{Direction, MediaKind};
 
-use crate::support::media::vector;
 use crate::support::raw::{self, Raw, check};
+use crate::support::testing::malformed;
 use crate::support::{Flying, Link, World, publisher, subscriber, vp8};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -418,6 +417,101 @@ fn addresses_named_in_an_offer_are_never_sent_to() {
     );
 }
 
+/// The peer holds the credentials and can put the victim's address on its checks and its media.
+#[test]
+fn a_victim_that_a_peer_nominates_gets_few_checks_and_no_media() {
+    let mut world = World::new(35);
+    let mut peer = Raw::connect(&mut world, attacker(9), Role::Echo, raw::plan(true, true));
+    let victim = attacker(10);
+    world.taps.insert(victim, Vec::new());
+    let mut source = peer
+        .outbound
+        .claim(raw::AUDIO_SSRC)
+        .expect("the first claim");
+    let mut bytes_in = 0;
+    for number in 0..500_u16 {
+        bytes_in += peer.check_from(&mut world, victim, true) as u64;
+        let fields = raw::fields(raw::OPUS, raw::AUDIO_SSRC, number);
+        let packet = peer.seal(&mut source, &fields, &[], &[1; 1_000]);
+        let from = [peer.address, victim][usize::from(number) % 2];
+        world.inject(from, &packet);
+        world.run_for(Duration::from_millis(10));
+    }
+    let to_victim = &world.taps[&victim];
+    let checks = to_victim.iter().filter(|bytes| bytes.starts_with(&[0, 1]));
+    assert!((24..=26).contains(&checks.count()), "5 a second");
+    assert!(to_victim.iter().all(|bytes| classify(bytes) == Class::Stun));
+    assert!(world.sent_to[&victim].1 <= bytes_in);
+    let echoed = peer.listen(&mut world);
+    let echoed = echoed
+        .iter()
+        .filter(|heard| matches!(heard, raw::Heard::Rtp(..)));
+    assert_eq!(echoed.count(), 500, "all media went where the peer is");
+    // It does not lose the session by it; and were it there, it would be followed.
+    world.run_for(SECOND);
+    peer.check_from(&mut world, victim, true);
+    assert!(peer.answer_checks(&mut world, victim) > 0);
+    let fields = raw::fields(raw::OPUS, raw::AUDIO_SSRC, 500);
+    let packet = peer.seal(&mut source, &fields, &[], &[1; 1_000]);
+    world.inject(victim, &packet);
+    assert_eq!(rtp_to(&mut world, victim), 1);
+}
+
+/// The RTP that came to a tapped address since it was looked at last.
+fn rtp_to(world: &mut World, address: SocketAddr) -> usize {
+    let sent = std::mem::take(world.taps.get_mut(&address).expect("it is tapped"));
+    let rtp = sent.iter().filter(|bytes| classify(bytes) == Class::Rtp);
+    rtp.count()
+}
+
+/// Consent is of the path in use (RFC 7675 §5.1), so media that moves us to a path checked earlier brings its end
+/// forward: the timer is kept with every packet, sound included.
+#[test]
+fn media_that_moves_to_a_path_checked_long_ago_ends_consent_when_that_path_says() {
+    let mut world = World::new(36);
+    let start = world.now;
+    let mut peer = Raw::connect(&mut world, attacker(9), Role::Echo, raw::plan(true, true));
+    let mut source = peer
+        .outbound
+        .claim(raw::AUDIO_SSRC)
+        .expect("the first claim");
+    let (first, second) = (peer.address, attacker(10));
+    world.taps.insert(second, Vec::new());
+    let mut number = 0;
+    let mut speak = |world: &mut World, from| {
+        let fields = raw::fields(raw::OPUS, raw::AUDIO_SSRC, number);
+        number += 1;
+        let packet = peer.seal(&mut source, &fields, &[], b"hello");
+        world.inject(from, &packet);
+        rtp_to(world, from)
+    };
+    world.run_for(SECOND);
+    peer.check_from(&mut world, second, true);
+    assert_eq!(peer.answer_checks(&mut world, second), 1);
+    let checked = world.now;
+    assert_eq!(speak(&mut world, second), 1, "it moved");
+    // Back to the first, which is checked later; then media alone moves to the second again.
+    world.run_for(14 * SECOND);
+    peer.check_from(&mut world, first, true);
+    assert_eq!(speak(&mut world, first), 1, "and back");
+    world.run_for(5 * SECOND);
+    let later = start + 15 * SECOND + CONSENT_TIMEOUT;
+    assert_eq!(world.shard.deadline(), Some(later));
+    assert_eq!(speak(&mut world, second), 1);
+    assert_eq!(world.shard.deadline(), Some(checked + CONSENT_TIMEOUT));
+    let ended = |world: &World| {
+        let expired = |event: &Event| {
+            let reason = CloseReason::ConsentExpired;
+            matches!(event, Event::Closed { reason: other, .. } if *other == reason)
+        };
+        world.events.iter().any(expired)
+    };
+    world.run_for(CONSENT_TIMEOUT - 19 * SECOND - Duration::from_millis(1));
+    assert!(!ended(&world));
+    world.run_for(Duration::from_millis(1));
+    assert!(ended(&world));
+}
+
 #[test]
 fn answers_are_no_larger_than_checks_and_media_follows_nominations_only() {
     let mut world = World::new(29);
@@ -459,12 +553,7 @@ fn garbage_from_anyone_panics_nothing_and_gets_no_answer() {
         } else {
             format!("malformed/{file}.jsonl")
         };
-        let Some(text) = vector(&path) else { continue };
-        let text = String::from_utf8(text).expect("lines of JSON");
-        inputs.extend(text.lines().map(|line| {
-            let value: Value = serde_json::from_str(line).expect("JSON");
-            unhex(value["hex"].as_str().expect("bytes"))
-        }));
+        inputs.extend(malformed(&path).into_iter().flatten());
     }
     let (before, sent) = (figures(&mut world), world.sent_to.clone());
     for input in &inputs {
@@ -489,18 +578,6 @@ fn made_up_garbage(world: &mut World) -> Vec<Vec<u8>> {
         }
     }
     inputs
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text
-        .chars()
-        .filter_map(|digit| digit.to_digit(16))
-        .map(|digit| digit as u8)
-        .collect();
-    digits
-        .chunks(2)
-        .map(|pair| pair[0] << 4 | pair[1])
-        .collect()
 }
 
 #[test]

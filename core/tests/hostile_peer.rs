@@ -6,16 +6,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use antiphon_core::ids::ParticipantId;
-use antiphon_core::limits::{RETRANSMIT_BURST, RETRANSMIT_BYTES_PER_SECOND};
+use antiphon_core::limits::{
+    RETRANSMIT_BURST, RETRANSMIT_BYTES_PER_SECOND, SESSION_SSRCS_MAX, UNANNOUNCED_SSRCS_MAX,
+};
 use antiphon_core::message::{DropReason, Event, Role, Target};
 use antiphon_core::plan::{Codec, CodecPlan, MediaKind};
 use antiphon_core::srtp::SendSource;
 use antiphon_core::wire::payload::vp8::{Descriptor, PictureId};
 use antiphon_core::wire::rtp::Header;
-use serde_json::Value;
 
-use crate::support::media::vector;
 use crate::support::raw::{self, Heard, Raw, VIDEO_SSRC};
+use crate::support::testing::malformed;
 use crate::support::{World, publisher, subscriber, vp8};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -118,6 +119,58 @@ fn a_flood_of_65_000_sources_leaves_the_announced_one_unharmed() {
 }
 
 #[test]
+fn no_flood_of_sources_makes_the_packets_of_an_old_one_new_again() {
+    let mut world = World::new(49);
+    let sender = Sender::new(&mut world, 1);
+    let mut receiver = Raw::connect(
+        &mut world,
+        address(9),
+        subscriber(1),
+        raw::plan(false, true),
+    );
+    // Each falls silent, so that the next may feed the track: all would get a place, if there were one.
+    let send = |world: &mut World, receiver: &Raw, packet: &[u8]| {
+        world.inject(sender.raw.address, packet);
+        world.run_for(SECOND);
+        for peer in [receiver, &sender.raw] {
+            peer.check_from(world, peer.address, true);
+        }
+    };
+    let first_packet = |number: u32| {
+        let fields = raw::fields(raw::VP8, 0x5000_0000 + number, 9);
+        sender.raw.seal_first(&fields, &vp8(9, true, true, 8, 100))
+    };
+    let first_packets: Vec<_> = (0..100_u32).map(first_packet).collect();
+    for packet in &first_packets {
+        send(&mut world, &receiver, packet);
+    }
+    let heard = rtp(receiver.listen(&mut world)).len();
+    assert_eq!(heard, UNANNOUNCED_SSRCS_MAX, "no place is given up");
+    let replayed = world.shard.stats().drops[DropReason::Replayed as usize];
+    for packet in &first_packets {
+        send(&mut world, &receiver, packet);
+    }
+    assert_eq!(rtp(receiver.listen(&mut world)).len(), 0);
+    let replayed = world.shard.stats().drops[DropReason::Replayed as usize] - replayed;
+    assert_eq!(replayed, UNANNOUNCED_SSRCS_MAX as u64);
+}
+
+#[test]
+fn an_announced_source_finds_a_place_however_many_came_before_it() {
+    let mut world = World::new(50);
+    let mut sender = Sender::new(&mut world, 1);
+    for number in 0..SESSION_SSRCS_MAX as u32 {
+        let fields = raw::fields(raw::RTX, 0x5000_0000 + number, 9);
+        let packet = sender.raw.seal_first(&fields, &[0, 9, 1, 2, 3]);
+        world.inject(sender.raw.address, &packet);
+    }
+    let refused = world.shard.stats().drops[DropReason::UnknownSsrc as usize];
+    assert_eq!(refused, (SESSION_SSRCS_MAX - UNANNOUNCED_SSRCS_MAX) as u64);
+    sender.send(&mut world);
+    assert_eq!(world.stats(sender.raw.session).tracks[0].packets, 1);
+}
+
+#[test]
 fn another_source_takes_over_when_the_first_falls_silent() {
     let mut world = World::new(42);
     let mut sender = Sender::new(&mut world, 1);
@@ -171,12 +224,14 @@ fn a_storm_of_nacks_is_answered_within_its_budget() {
         world.run_for(Duration::from_millis(2));
     }
     let ssrc = receiver.local.sources[1].expect("we send video").ssrc;
-    receiver.listen(&mut world);
+    let heard = rtp(receiver.listen(&mut world));
+    let heard: Vec<u16> = heard.iter().map(|(it, _)| it.sequence_number).collect();
     let before = world.sent_to[&receiver.address].1;
-    // All 65,536 numbers, 20 times in a second, with all masks full.
+    // What it has, and all 65,536 numbers, 20 times in a second, with all masks full.
     for _ in 0..20 {
-        for chunk in 0..16_u16 {
-            let lost: Vec<u16> = (0..4_096).map(|number| chunk * 4_096 + number).collect();
+        let all =
+            (0..16_u16).map(|chunk| (0..4_096).map(|number| chunk * 4_096 + number).collect());
+        for lost in [heard.clone()].into_iter().chain(all) {
             let nack = receiver.seal_rtcp(|writer| {
                 assert!(writer.nack(1, ssrc, &lost));
             });
@@ -203,6 +258,40 @@ fn a_storm_of_nacks_is_answered_within_its_budget() {
         world.shard.stats().retransmissions_sent,
         stats.retransmissions_sent
     );
+}
+
+/// To look for a packet is work, found or not: the budget is asked before.
+#[test]
+fn numbers_asked_for_in_vain_are_paid_for_as_well() {
+    let mut world = World::new(51);
+    let mut sender = Sender::new(&mut world, 1);
+    let mut receiver = Raw::connect(
+        &mut world,
+        address(9),
+        subscriber(1),
+        raw::plan(false, true),
+    );
+    for _ in 0..20 {
+        sender.send(&mut world);
+        world.run_for(Duration::from_millis(20));
+    }
+    let ssrc = receiver.local.sources[1].expect("we send video").ssrc;
+    let last = rtp(receiver.listen(&mut world)).pop().expect("20 of them");
+    let number = last.0.sequence_number;
+    let mut ask = |world: &mut World, lost: &[u16]| {
+        let nack = receiver.seal_rtcp(|writer| assert!(writer.nack(1, ssrc, lost)));
+        world.inject(receiver.address, &nack);
+        world.shard.stats().retransmissions_sent
+    };
+    let never_sent: Vec<u16> = (0..2_000)
+        .map(|ahead| number.wrapping_add(2_000 + ahead))
+        .collect();
+    for _ in 0..4 {
+        assert_eq!(ask(&mut world, &never_sent), 0);
+    }
+    assert_eq!(ask(&mut world, &[number]), 0, "the budget is spent");
+    world.run_for(Duration::from_millis(10));
+    assert_eq!(ask(&mut world, &[number]), 1, "and there again soon");
 }
 
 #[test]
@@ -401,12 +490,7 @@ fn lies_and_garbage_under_the_right_key_panic_nothing_and_harm_no_other() {
         "malformed/any.jsonl",
         "malformed/h264.jsonl",
     ] {
-        let Some(text) = vector(path) else { continue };
-        let text = String::from_utf8(text).expect("lines of JSON");
-        for line in text.lines() {
-            let value: Value = serde_json::from_str(line).expect("JSON");
-            inputs.push(unhex(value["hex"].as_str().expect("bytes")));
-        }
+        inputs.extend(malformed(path).into_iter().flatten());
     }
     for length in 8..400 {
         for packet_type in 192..=223 {
@@ -456,16 +540,4 @@ fn lies_and_garbage_under_the_right_key_panic_nothing_and_harm_no_other() {
         .filter(|(number, input)| number % 50 == 0 && input.len() >= 8)
         .count();
     assert_eq!(heard, most);
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text
-        .chars()
-        .filter_map(|digit| digit.to_digit(16))
-        .map(|digit| digit as u8)
-        .collect();
-    digits
-        .chunks(2)
-        .map(|pair| pair[0] << 4 | pair[1])
-        .collect()
 }

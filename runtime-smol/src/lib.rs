@@ -13,7 +13,7 @@ use std::thread;
 use antiphon_core::drive::{Mailbox, Port, RecvBatch, ShardHandle, TransmitBatch, Turn, Turner};
 use antiphon_core::ids::ShardId;
 use antiphon_core::limits::COMMANDS_MAX;
-use antiphon_core::message::{Command, Event, Relay};
+use antiphon_core::message::{Command, Event};
 use antiphon_core::time::Timestamp;
 use antiphon_udp::{Clock, Socket};
 use smol::channel::{self, Receiver};
@@ -132,17 +132,10 @@ impl<E: FnMut(Event)> Port for SmolPort<E> {
         self.commands.pop()
     }
 
-    fn next_relay(&mut self) -> Option<(ShardId, Relay)> {
-        None
-    }
-
     fn send(&mut self, batch: &mut TransmitBatch) {
         // What is left stays in the batch, which is all the caller needs to know.
         self.socket.send(batch);
     }
-
-    /// No shard has a peer yet, so there is nothing to hand on.
-    fn relay(&mut self, _to: ShardId, _relay: Relay) {}
 
     fn emit(&mut self, event: Event) {
         (self.emit)(event);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use antiphon_core::message::{Command, Event, SessionStats, TrackStats};
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
 };
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::app::{App, rejected};
 use crate::auth::Scope;
+use crate::extract::Path;
 use crate::problem::Problem;
 use crate::rooms::{Name, kind_name};
 use crate::sessions::{Record, role_name};
@@ -161,7 +162,7 @@ async fn sessions(
     let seen = directory
         .sessions
         .iter()
-        .filter(|record| app.covers(caller, record));
+        .filter(|record| !record.closing && app.covers(caller, record));
     let sessions: Vec<Value> = seen.map(describe_session).collect();
     Ok(json_response(&json!({ "sessions": sessions })))
 }

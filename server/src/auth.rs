@@ -168,6 +168,19 @@ impl Access {
     /// # Errors
     /// 401 without a token, or with one that is unknown or expired.
     pub fn identify(&self, headers: &HeaderMap, unix_secs: i64) -> Result<Caller, Problem> {
+        let caller = self.recognise(headers)?;
+        let expires = self.token(caller).and_then(|token| token.expires);
+        if expires.is_some_and(|expires| expires <= unix_secs) {
+            return Err(Problem::token_invalid("the token has expired"));
+        }
+        Ok(caller)
+    }
+
+    /// Whose request this is, though the token may have expired.
+    ///
+    /// # Errors
+    /// 401 without a token, or with one that is unknown.
+    pub fn recognise(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         let Some(tokens) = &self.tokens else {
             return Ok(Caller::Anyone);
         };
@@ -177,16 +190,10 @@ impl Access {
         let mut found = None;
         for (index, token) in tokens.iter().enumerate() {
             if constant_time::verify_slices_are_equal(digest.as_ref(), &token.digest).is_ok() {
-                found = Some((index, token));
+                found = Some(Caller::Token(index));
             }
         }
-        match found {
-            Some((_, token)) if token.expires.is_some_and(|expires| expires <= unix_secs) => {
-                Err(Problem::token_invalid("the token has expired"))
-            }
-            Some((index, _)) => Ok(Caller::Token(index)),
-            None => Err(Problem::token_invalid("the token is not known here")),
-        }
+        found.ok_or_else(|| Problem::token_invalid("the token is not known here"))
     }
 
     /// Checks that the caller may use `scope`, in `room` if one is meant. Administrators may

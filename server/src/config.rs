@@ -1,26 +1,30 @@
 //! What the operator chose: flags over `ANTIPHON_*` variables over the configuration file.
 
 use std::ffi::OsString;
+use std::fmt;
+use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::de::{Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::limits::{ANNOUNCED_ADDRESSES_MAX, BODY_TIMEOUT, HEAD_TIMEOUT, WRITE_TIMEOUT};
 
 const HTTP_DEFAULT: &str = "127.0.0.1:8080";
 const MEDIA_PORT_DEFAULT: u16 = 40_000;
+const MEDIA_PORT_MAX: u64 = 65_535;
 const SHARDS_DEFAULT: u16 = 1;
-const SHARDS_MAX: u16 = 256;
+const SHARDS_MAX: u64 = 256;
 const SESSIONS_DEFAULT: u32 = 10_000;
-const SESSIONS_MAX: u32 = 1_000_000;
+const SESSIONS_MAX: u64 = 1_000_000;
 const DRAIN_SECS_DEFAULT: u64 = 10;
 const DRAIN_SECS_MAX: u64 = 3_600;
 const RATE_LIMIT_DEFAULT: u32 = 200;
-const RATE_LIMIT_MAX: u32 = 1_000_000;
+const RATE_LIMIT_MAX: u64 = 1_000_000;
 /// Set for the tests of a development tree, in whose shell the server may run.
 const VECTORS_VARIABLE: &str = "ANTIPHON_VECTORS";
 
@@ -185,7 +189,15 @@ struct Options {
     #[serde(deserialize_with = "ip_text")]
     media_ip: Option<IpAddr>,
     /// First UDP port of media; each shard takes one [default: 40000]
-    #[arg(long, global = true, env = "ANTIPHON_MEDIA_PORT", value_name = "PORT")]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_MEDIA_PORT",
+        value_name = "PORT",
+        allow_negative_numbers = true,
+        value_parser = parse_whole::<u16, 0, MEDIA_PORT_MAX>,
+    )]
+    #[serde(deserialize_with = "whole::<_, u16, 0, MEDIA_PORT_MAX>")]
     media_port: Option<u16>,
     /// Address to announce to clients, again for each [default: all of this machine]
     #[arg(
@@ -203,10 +215,26 @@ struct Options {
     #[arg(long, global = true, env = "ANTIPHON_RUNTIME", value_name = "NAME")]
     runtime: Option<RuntimeChoice>,
     /// Shards: media threads, each with its own UDP port [default: 1]
-    #[arg(long, global = true, env = "ANTIPHON_SHARDS", value_name = "N")]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_SHARDS",
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = parse_whole::<u16, 1, SHARDS_MAX>,
+    )]
+    #[serde(deserialize_with = "whole::<_, u16, 1, SHARDS_MAX>")]
     shards: Option<u16>,
     /// Sessions at one time [default: 10000]
-    #[arg(long, global = true, env = "ANTIPHON_MAX_SESSIONS", value_name = "N")]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_MAX_SESSIONS",
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = parse_whole::<u32, 1, SESSIONS_MAX>,
+    )]
+    #[serde(deserialize_with = "whole::<_, u32, 1, SESSIONS_MAX>")]
     max_sessions: Option<u32>,
     /// File of bearer tokens (TOML); without it everybody may do everything
     #[arg(long, global = true, env = "ANTIPHON_TOKEN_FILE", value_name = "FILE")]
@@ -248,7 +276,15 @@ struct Options {
     )]
     log_format: Option<LogFormat>,
     /// Seconds a stop may take while sessions end [default: 10]
-    #[arg(long, global = true, env = "ANTIPHON_DRAIN_SECONDS", value_name = "N")]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_DRAIN_SECONDS",
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = parse_whole::<u64, 0, DRAIN_SECS_MAX>,
+    )]
+    #[serde(deserialize_with = "whole::<_, u64, 0, DRAIN_SECS_MAX>")]
     drain_seconds: Option<u64>,
     /// Web origin that may use the API from a browser, again for each [default: *]
     #[arg(
@@ -261,7 +297,15 @@ struct Options {
     )]
     cors_origin: Option<Vec<String>>,
     /// POST, PATCH and DELETE requests a second for each client address; 0 for no limit [default: 200]
-    #[arg(long, global = true, env = "ANTIPHON_RATE_LIMIT", value_name = "N")]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_RATE_LIMIT",
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = parse_whole::<u32, 0, RATE_LIMIT_MAX>,
+    )]
+    #[serde(deserialize_with = "whole::<_, u32, 0, RATE_LIMIT_MAX>")]
     rate_limit: Option<u32>,
 }
 
@@ -317,12 +361,7 @@ impl Options {
         let http = self
             .http
             .unwrap_or_else(|| HTTP_DEFAULT.parse().expect("a constant address"));
-        let shards = in_range(
-            "shards",
-            self.shards.unwrap_or(SHARDS_DEFAULT),
-            1,
-            SHARDS_MAX,
-        )?;
+        let shards = self.shards.unwrap_or(SHARDS_DEFAULT);
         let media_port = self.media_port.unwrap_or(MEDIA_PORT_DEFAULT);
         if media_port.checked_add(shards - 1).is_none() {
             let allowed = format!("{shards} shards need as many ports up to 65535");
@@ -340,9 +379,6 @@ impl Options {
                            to let everybody do everything";
             return Err(refused("http", http, allowed));
         }
-        let sessions = self.max_sessions.unwrap_or(SESSIONS_DEFAULT);
-        let drain = self.drain_seconds.unwrap_or(DRAIN_SECS_DEFAULT);
-        let rate_limit = self.rate_limit.unwrap_or(RATE_LIMIT_DEFAULT);
         Ok(Config {
             http,
             media_ip: self.media_ip.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
@@ -350,7 +386,7 @@ impl Options {
             announce,
             runtime: self.runtime.unwrap_or_default(),
             shards,
-            max_sessions: in_range("max_sessions", sessions, 1, SESSIONS_MAX)?,
+            max_sessions: self.max_sessions.unwrap_or(SESSIONS_DEFAULT),
             token_file: self.token_file,
             tls: tls_choice(
                 self.tls_cert,
@@ -358,9 +394,9 @@ impl Options {
                 self.tls_self_signed.unwrap_or(false),
             )?,
             log_format: self.log_format.unwrap_or_default(),
-            drain: Duration::from_secs(in_range("drain_seconds", drain, 0, DRAIN_SECS_MAX)?),
+            drain: Duration::from_secs(self.drain_seconds.unwrap_or(DRAIN_SECS_DEFAULT)),
             cors_origins,
-            rate_limit: in_range("rate_limit", rate_limit, 0, RATE_LIMIT_MAX)?,
+            rate_limit: self.rate_limit.unwrap_or(RATE_LIMIT_DEFAULT),
             patience: Patience {
                 head: HEAD_TIMEOUT,
                 body: BODY_TIMEOUT,
@@ -478,23 +514,6 @@ fn tls_choice(
     }
 }
 
-fn in_range<T: PartialOrd + ToString>(
-    key: &'static str,
-    value: T,
-    min: T,
-    max: T,
-) -> Result<T, ConfigError> {
-    if value < min || value > max {
-        let allowed = format!(
-            "a whole number from {} to {}",
-            min.to_string(),
-            max.to_string()
-        );
-        return Err(refused(key, value.to_string(), allowed));
-    }
-    Ok(value)
-}
-
 fn refused(key: &'static str, value: impl ToString, allowed: impl Into<String>) -> ConfigError {
     ConfigError::Value {
         key,
@@ -514,6 +533,19 @@ fn parse_ip(text: &str) -> Result<IpAddr, String> {
     parsed(text, "an IP address, such as 192.0.2.1 or 2001:db8::1")
 }
 
+/// A number of the command line or a variable.
+fn parse_whole<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result<T, String> {
+    let number = text.parse().ok().and_then(in_range::<T, MIN, MAX>);
+    number.ok_or_else(|| format!("`{text}` is not a whole number from {MIN} to {MAX}"))
+}
+
+fn in_range<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(number: i64) -> Option<T> {
+    let number = u64::try_from(number).ok()?;
+    T::try_from(number)
+        .ok()
+        .filter(|_| (MIN..=MAX).contains(&number))
+}
+
 fn parsed<T: FromStr>(text: &str, expected: &str) -> Result<T, String> {
     text.parse()
         .map_err(|_| format!("`{text}` is not {expected}"))
@@ -521,14 +553,12 @@ fn parsed<T: FromStr>(text: &str, expected: &str) -> Result<T, String> {
 
 fn http_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
     let text = String::deserialize(from)?;
-    parse_http(&text)
-        .map(Some)
-        .map_err(serde::de::Error::custom)
+    parse_http(&text).map(Some).map_err(D::Error::custom)
 }
 
 fn ip_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<IpAddr>, D::Error> {
     let text = String::deserialize(from)?;
-    parse_ip(&text).map(Some).map_err(serde::de::Error::custom)
+    parse_ip(&text).map(Some).map_err(D::Error::custom)
 }
 
 fn ips_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<IpAddr>>, D::Error> {
@@ -537,7 +567,32 @@ fn ips_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<IpAddr>>, D
         .iter()
         .map(|text| parse_ip(text))
         .collect::<Result<_, _>>();
-    addresses.map(Some).map_err(serde::de::Error::custom)
+    addresses.map(Some).map_err(D::Error::custom)
+}
+
+/// A number of the file.
+fn whole<'de, D, T, const MIN: u64, const MAX: u64>(from: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64>,
+{
+    from.deserialize_i64(Whole::<T, MIN, MAX>(PhantomData))
+        .map(Some)
+}
+
+struct Whole<T, const MIN: u64, const MAX: u64>(PhantomData<T>);
+
+impl<T: TryFrom<u64>, const MIN: u64, const MAX: u64> Visitor<'_> for Whole<T, MIN, MAX> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a whole number from {MIN} to {MAX}")
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<T, E> {
+        let unexpected = || E::invalid_value(Unexpected::Signed(number), &self);
+        in_range::<T, MIN, MAX>(number).ok_or_else(unexpected)
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -266,7 +267,7 @@ async fn admit(
         return Ok(Admitted::Answered(cors::options(place)));
     }
     let patience = app.config.patience.body;
-    match tokio::time::timeout(patience, read_body(body)).await {
+    match tokio::time::timeout(patience, read_body(body, patience)).await {
         Ok(body) => body.map(Admitted::Complete),
         Err(_) => {
             let detail = format!("the body did not arrive within {} s", patience.as_secs());
@@ -275,43 +276,41 @@ async fn admit(
     }
 }
 
-/// The body, if it is no larger than it may be. Of a larger one a bounded part is read and thrown
-/// away, so that a client that sends first and reads then sees the answer rather than a reset.
-async fn read_body(mut body: Incoming) -> Result<Bytes, Problem> {
+/// The body, if it is no larger than it may be. That it is not is said at once, not at its end.
+async fn read_body(mut body: Incoming, patience: Duration) -> Result<Bytes, Problem> {
     let announced = hyper::body::Body::size_hint(&body).lower();
-    let too_large = || {
-        let detail = format!("a body has at most {HTTP_BODY_BYTES_MAX} bytes here");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).closing()
-    };
-    if announced > HTTP_DISCARD_BYTES_MAX as u64 {
-        return Err(too_large());
-    }
     let mut contents = Vec::new();
-    let mut received = 0;
-    while let Some(frame) = body.frame().await {
+    let mut is_too_large = announced > HTTP_BODY_BYTES_MAX as u64;
+    while !is_too_large && let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Problem::bad_request("the body broke off").closing())?;
-        let Ok(piece) = frame.into_data() else {
-            continue;
-        };
-        received += piece.len();
-        if received > HTTP_DISCARD_BYTES_MAX {
-            break;
-        }
-        if received <= HTTP_BODY_BYTES_MAX {
+        if let Ok(piece) = frame.into_data() {
+            is_too_large = contents.len() + piece.len() > HTTP_BODY_BYTES_MAX;
             contents.extend_from_slice(&piece);
         }
     }
-    if received > HTTP_BODY_BYTES_MAX {
-        Err(too_large())
-    } else {
-        Ok(contents.into())
+    if !is_too_large {
+        return Ok(contents.into());
+    }
+    if announced <= HTTP_DISCARD_BYTES_MAX as u64 {
+        tokio::spawn(tokio::time::timeout(patience, discard(body)));
+    }
+    let detail = format!("a body has at most {HTTP_BODY_BYTES_MAX} bytes here");
+    Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).closing())
+}
+
+/// Reads a bounded part of a body and throws it away while the answer goes out, so that a client that sends
+/// first and reads then sees that answer rather than a reset.
+async fn discard(mut body: Incoming) {
+    let mut received = 0;
+    while received <= HTTP_DISCARD_BYTES_MAX
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        received += frame.data_ref().map_or(0, Bytes::len);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::auth::Access;
     use crate::config::Config;

@@ -13,6 +13,7 @@ pub mod control;
 pub mod cors;
 pub mod crowd;
 pub mod events;
+pub mod extract;
 pub mod http;
 pub mod limits;
 pub mod log;
@@ -37,12 +38,13 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tracing::info;
 
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::server::{Server, ServerError};
 
-/// The program: reads the configuration, serves, and stops on SIGTERM or SIGINT.
+/// The program: reads the configuration, serves, and stops on SIGTERM, SIGINT or SIGHUP.
 #[must_use]
 pub fn main() -> ExitCode {
     let config = match Config::load(std::env::args_os()) {
@@ -71,33 +73,45 @@ pub fn run(config: Config) -> Result<(), ServerError> {
         let format = config.log_format;
         let shards = shards::start(&config)?;
         let server = Server::bind(config, shards).await?;
+        // Who has read the banner may stop us.
+        let stop = stop_signal().map_err(ServerError::Runtime)?;
         announce(format, server.banner());
-        server
-            .run(stop_signal().map_err(ServerError::Runtime)?)
-            .await
+        server.run(stop).await
     });
     // A media thread that hangs must not keep the process.
     runtime.shutdown_background();
     ended
 }
 
-/// Completes at the first SIGTERM or SIGINT; a second one ends the process at once.
+/// Completes at the first SIGTERM, SIGINT or SIGHUP; a second one ends the process at once. A hang-up drains
+/// like the others, as there is nothing to read anew; one that is ignored (`nohup`) stays so.
 fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+    let mut kinds = vec![SignalKind::terminate(), SignalKind::interrupt()];
+    if !ignores_hang_up() {
+        kinds.push(SignalKind::hangup());
+    }
+    let (sender, mut stops) = mpsc::channel(2);
+    for kind in kinds {
+        let mut signals = signal(kind)?;
+        let sender = sender.clone();
         tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            while signals.recv().await.is_some() && sender.send(()).await.is_ok() {}
+        });
+    }
+    Ok(async move {
+        stops.recv().await;
+        tokio::spawn(async move {
+            stops.recv().await;
             std::process::exit(1);
         });
     })
+}
+
+/// Whether whoever started us wants hang-ups ignored: the lowest bit of the mask that the kernel shows.
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & 1 != 0))
 }
 
 fn announce(format: LogFormat, lines: &[String]) {

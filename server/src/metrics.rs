@@ -44,6 +44,9 @@ const SETUP_BOUNDS: [f64; 12] = [
     0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 25.0,
 ];
 
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 type Labels = [(&'static str, String); 2];
 type Label = [(&'static str, &'static str); 1];
 
@@ -117,7 +120,7 @@ struct Snapshot {
     uptime: Duration,
 }
 
-/// `GET /metrics`: OpenMetrics text, or an object with the totals.
+/// `GET /metrics`: text for Prometheus, or as `Accept` asks for it OpenMetrics text or an object with the totals.
 pub async fn scrape(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -128,8 +131,12 @@ pub async fn scrape(
         json_response(&snapshot.totals())
     } else {
         let text = write(&app.meters, snapshot).map_err(|_| Problem::internal())?;
+        let (kind, text) = if wants_open_metrics(&headers) {
+            (OPEN_METRICS, text)
+        } else {
+            (PROMETHEUS, as_prometheus(&text))
+        };
         let mut response = Response::new(Body::from(text));
-        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         response
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -181,6 +188,39 @@ fn write(meters: &Meters, snapshot: Snapshot) -> Result<String, fmt::Error> {
     encode_registry(&mut text, &now)?;
     encode_eof(&mut text)?;
     Ok(text)
+}
+
+fn wants_open_metrics(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter();
+    accepted
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.contains("application/openmetrics-text"))
+}
+
+/// OpenMetrics text as the older format of Prometheus has it: a counter is declared under the name of its
+/// samples, and nothing marks the end.
+fn as_prometheus(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + text.len() / 16);
+    let mut help = None;
+    for line in text.lines() {
+        if let Some(declared) = line.strip_prefix("# HELP ") {
+            help = declared.split_once(' ').map(|(_, help)| help);
+        } else if let Some((name, kind)) = declared_type(line) {
+            let total = if kind == "counter" { "_total" } else { "" };
+            if let Some(help) = help.take() {
+                out.push_str(&format!("# HELP {name}{total} {help}\n"));
+            }
+            out.push_str(&format!("# TYPE {name}{total} {kind}\n"));
+        } else if line != "# EOF" {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    out
+}
+
+fn declared_type(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix("# TYPE ")?.split_once(' ')
 }
 
 impl Snapshot {

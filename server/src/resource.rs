@@ -6,14 +6,15 @@ use antiphon_core::ids::SessionId;
 use antiphon_core::message::{Command, Event};
 use antiphon_core::plan::{IceCredentials, MediaPlan};
 use antiphon_core::sdp::write_restart_fragment;
-use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_MATCH};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use axum::routing::get;
-use axum::{Extension, Router};
 
 use crate::app::{App, rejected};
+use crate::extract::{Described, Path};
 use crate::http::{LocalAddress, check_content_type};
 use crate::negotiate::read_fragment;
 use crate::problem::Problem;
@@ -57,18 +58,32 @@ async fn end(
     Path(secret): Path<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let session = find(&app, &headers, &secret, |record| record.id)?;
+    let session = match find_own(&app, &headers, &secret) {
+        Some(session) => session,
+        None => find(&app, &headers, &secret, |record| record.id)?,
+    };
     app.delete(session)?;
     Ok(StatusCode::OK)
 }
 
+/// The session, if the caller opened it: whoever could open one may end it, though the token has expired since.
+fn find_own(app: &App, headers: &HeaderMap, secret: &str) -> Option<SessionId> {
+    let caller = app.access.recognise(headers).ok()?;
+    let directory = app.directory();
+    let record = directory.sessions.by_secret(secret)?;
+    (record.owner == caller).then_some(record.id)
+}
+
 async fn change(
-    State(app): State<Arc<App>>,
-    Extension(local): Extension<LocalAddress>,
     Path(secret): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
+    fragment: Described,
 ) -> Result<Response<Body>, Problem> {
+    let Described {
+        app,
+        local,
+        headers,
+        body,
+    } = fragment;
     let restart = find(&app, &headers, &secret, |record| {
         Arc::clone(&record.restart)
     })?;

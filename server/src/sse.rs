@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use axum::routing::get;
@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc};
 use crate::app::{App, RETRY_LATER};
 use crate::auth::Scope;
 use crate::crowd::Held;
+use crate::extract::Path;
 use crate::http::RemoteAddress;
 use crate::limits::EVENT_STREAM_KEEPALIVE;
 use crate::problem::Problem;

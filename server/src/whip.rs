@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use antiphon_core::sdp::Purpose;
-use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
+use axum::Router;
+use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use axum::routing::{MethodRouter, get, post};
-use axum::{Extension, Router};
 use serde::Deserialize;
 
 use crate::app::App;
 use crate::auth::Scope;
-use crate::http::{LocalAddress, check_content_type, no_content};
+use crate::extract::{Described, Path, Query};
+use crate::http::{check_content_type, no_content};
 use crate::negotiate::negotiate;
 use crate::problem::Problem;
 use crate::rooms::{Name, Seat};
@@ -33,14 +33,6 @@ const RETRY_PUBLISHER: Duration = Duration::from_secs(1);
 #[derive(Deserialize)]
 struct PublishQuery {
     name: Option<String>,
-}
-
-/// What a request brings besides the path.
-struct Request {
-    app: Arc<App>,
-    local: LocalAddress,
-    headers: HeaderMap,
-    body: Bytes,
 }
 
 /// The endpoints.
@@ -62,31 +54,14 @@ async fn discover() -> Response<Body> {
     response
 }
 
-async fn echo(
-    State(app): State<Arc<App>>,
-    Extension(local): Extension<LocalAddress>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response<Body>, Problem> {
-    open(
-        Request {
-            app,
-            local,
-            headers,
-            body,
-        },
-        None,
-    )
-    .await
+async fn echo(offered: Described) -> Result<Response<Body>, Problem> {
+    open(offered, None).await
 }
 
 async fn publish(
-    State(app): State<Arc<App>>,
-    Extension(local): Extension<LocalAddress>,
     Path(room): Path<String>,
     Query(query): Query<PublishQuery>,
-    headers: HeaderMap,
-    body: Bytes,
+    offered: Described,
 ) -> Result<Response<Body>, Problem> {
     let name = query
         .name
@@ -96,48 +71,24 @@ async fn publish(
         participant: Some(participant_name(&name)?),
         publishes: true,
     };
-    open(
-        Request {
-            app,
-            local,
-            headers,
-            body,
-        },
-        Some(seat),
-    )
-    .await
+    open(offered, Some(seat)).await
 }
 
 async fn subscribe_newest(
-    State(app): State<Arc<App>>,
-    Extension(local): Extension<LocalAddress>,
     Path(room): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
+    offered: Described,
 ) -> Result<Response<Body>, Problem> {
     let seat = Seat {
         room: room_name(&room)?,
         participant: None,
         publishes: false,
     };
-    open(
-        Request {
-            app,
-            local,
-            headers,
-            body,
-        },
-        Some(seat),
-    )
-    .await
+    open(offered, Some(seat)).await
 }
 
 async fn subscribe(
-    State(app): State<Arc<App>>,
-    Extension(local): Extension<LocalAddress>,
     Path((room, participant)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: Bytes,
+    offered: Described,
 ) -> Result<Response<Body>, Problem> {
     let participant = Some(participant_name(&participant)?);
     let seat = Seat {
@@ -145,26 +96,17 @@ async fn subscribe(
         participant,
         publishes: false,
     };
-    open(
-        Request {
-            app,
-            local,
-            headers,
-            body,
-        },
-        Some(seat),
-    )
-    .await
+    open(offered, Some(seat)).await
 }
 
 /// Answers an offer. Everything that can be refused without a shard is refused first.
-async fn open(request: Request, seat: Option<Seat>) -> Result<Response<Body>, Problem> {
-    let Request {
+async fn open(offered: Described, seat: Option<Seat>) -> Result<Response<Body>, Problem> {
+    let Described {
         app,
         local,
         headers,
         body,
-    } = request;
+    } = offered;
     app.check_open()?;
     let subscribes = seat.as_ref().is_some_and(|seat| !seat.publishes);
     let scope = if subscribes {

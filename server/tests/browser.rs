@@ -6,11 +6,14 @@
 mod chromium;
 #[path = "browser/output.rs"]
 mod output;
+#[path = "browser/relay.rs"]
+mod relay;
 #[path = "browser/server.rs"]
 mod server;
 
 use chromium::{Chromium, Page};
 use output::{TONE_AMPLITUDE, TONE_HZ, take_turn, write_tone};
+use relay::Relay;
 use serde_json::{Value, json};
 use server::Server;
 
@@ -133,6 +136,15 @@ fn two_tabs_in_a_room_see_and_hear_each_other_and_a_third_joins_at_once() {
     }
     anna.screenshot("room-light");
 
+    // Who only publishes is asked for the round trip, and a browser answers.
+    let round_trips = anna.evaluate(include_str!("browser/round_trips.js"));
+    let round_trips = round_trips.as_array().expect("a list");
+    let sound = |seconds: &Value| seconds.as_f64().is_some_and(|it| (0.0..0.5).contains(&it));
+    assert!(
+        round_trips.len() == 2 && round_trips.iter().all(sound),
+        "{round_trips:?}"
+    );
+
     // The same goes for how soon the third tab gets its pictures: the best of three tries.
     let mut waits_ms = Vec::new();
     while waits_ms.len() < 3 && !waits_ms.iter().any(|waited| *waited < 1000.0) {
@@ -191,6 +203,37 @@ fn the_page_comes_back_by_itself_when_the_server_restarts() {
     ben.wait_until(
         "antiphon.room.members.get('anna')?.session.sample?.reading.received.packets > 50",
         30,
+    );
+}
+
+/// Before media goes to a new port the server asks there, and a browser answers though the server is lite.
+#[test]
+fn a_browser_is_followed_behind_a_nat_that_gives_it_another_port() {
+    let _turn = take_turn();
+    let Some(browser) = Chromium::launch(&write_tone()) else {
+        return;
+    };
+    let address = Relay::ADDRESS.to_string();
+    let server = Server::start(
+        "rebind",
+        &["--media-ip", "127.0.0.1", "--announce", &address],
+    );
+    let relay = Relay::start(server.media_port());
+    let page = browser.open(&server.url());
+    start_echo(&page);
+    let received = "antiphon.echo.session.sample?.reading.received.packets";
+    page.wait_until(&format!("{received} > 50"), 10);
+    let url = page.text("antiphon.echo.session.url");
+    for _ in 0..2 {
+        relay.rebind();
+        let before = page.number(received);
+        // It checks every 2.5 s.
+        page.wait_until(&format!("{received} > {before} + 100"), 8);
+    }
+    assert_eq!(
+        page.text("antiphon.echo.session.url"),
+        url,
+        "one call throughout"
     );
 }
 

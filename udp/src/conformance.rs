@@ -370,9 +370,27 @@ pub fn a_panic_comes_out_of_join(spawn: Spawn) {
     assert!(driven.shard.join().is_err());
 }
 
-/// Defines a test for each body, for the `spawn` given.
+/// Defines a test for each body, for a driver's own `spawn`; or for those bodies that are named, for a
+/// [`Spawn`](crate::conformance::Spawn).
 #[macro_export]
 macro_rules! conformance_tests {
+    ($spawn:path) => {
+        const SPAWN: $crate::conformance::Spawn = |setup| {
+            let turner = setup.turner;
+            $spawn(setup.id, move |_| turner, setup.socket, setup.clock, setup.emit)
+        };
+
+        $crate::conformance_tests!(SPAWN:
+            ten_thousand_datagrams_come_back,
+            shards_run_side_by_side,
+            an_idle_driver_wakes_for_each_command_and_does_not_spin,
+            a_burst_of_commands_is_answered_in_order,
+            deadlines_are_kept,
+            a_writable_socket_wakes_a_driver_that_has_transmits_left,
+            a_stopped_driver_finishes_its_commands_and_ends,
+            a_panic_comes_out_of_join,
+        );
+    };
     ($spawn:path: $($name:ident),+ $(,)?) => {
         $(
             #[test]

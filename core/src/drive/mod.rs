@@ -26,13 +26,15 @@ pub trait Port {
     fn recv(&mut self, batch: &mut RecvBatch);
     /// The next command from the server, if any.
     fn next_command(&mut self) -> Option<Command>;
-    /// The next relay from a peer shard, if any.
-    fn next_relay(&mut self) -> Option<(ShardId, Relay)>;
+    /// The next relay from a peer shard, if any; none, until shards have peers.
+    fn next_relay(&mut self) -> Option<(ShardId, Relay)> {
+        None
+    }
     /// Sends from the front of the batch and consumes what was sent or refused for good; what the
     /// socket has no room for stays.
     fn send(&mut self, batch: &mut TransmitBatch);
-    /// Hands a relay to a peer shard. May drop; counts it.
-    fn relay(&mut self, to: ShardId, relay: Relay);
+    /// Hands a relay to a peer shard. May drop it, as it does until shards have peers.
+    fn relay(&mut self, _to: ShardId, _relay: Relay) {}
     /// Hands an event to the server. May not drop.
     fn emit(&mut self, event: Event);
 }

@@ -1,9 +1,10 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::repair::extend_sequence;
+use crate::sequence::extend_sequence;
+use crate::testing::folder;
 
 fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(millis)
@@ -267,14 +268,7 @@ fn rtp_packets(capture: &[u8], port: u16) -> Vec<(Timestamp, u16, u32)> {
 /// Loss and jitter of real captures against an independent count (`truth.json`).
 #[test]
 fn captures_give_the_loss_and_jitter_of_the_independent_count() {
-    let folder = std::env::var("ANTIPHON_VECTORS").map_or_else(
-        |_| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors")),
-        PathBuf::from,
-    );
-    if !folder.is_dir() {
-        eprintln!("SKIPPED: no test vectors at {}", folder.display());
-        return;
-    }
+    let Some(folder) = folder() else { return };
     for (group, name) in [
         ("captures", "g711a.pcap"),
         ("captures", "h264.pcap"),

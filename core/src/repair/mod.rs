@@ -6,10 +6,7 @@ mod budget;
 mod cache;
 mod nack;
 pub mod rtx;
-mod sequence;
 
 pub use budget::RetransmitBudget;
 pub use cache::{CachedHeader, PacketCache};
 pub use nack::{Arrival, NackGenerator};
-pub(crate) use sequence::SequenceWindow;
-pub use sequence::extend_sequence;

@@ -9,11 +9,11 @@
 
 use std::time::Duration;
 
-use super::sequence::{SequenceWindow, extend_sequence};
 use crate::limits::{
     NACK_AGE_MAX, NACK_INTERVAL_MIN, NACK_MISSING_MAX, NACK_REORDER_DELAY, NACK_REORDER_PACKETS,
     NACK_TRIES_MAX,
 };
+use crate::sequence::{SequenceWindow, extend_sequence};
 use crate::time::Timestamp;
 
 /// What a packet was to the stream.
@@ -59,12 +59,13 @@ struct Missing {
 }
 
 impl NackGenerator {
-    /// Takes note of a packet by its extended sequence number, retransmitted or not.
+    /// Takes note of a packet by its extended sequence number, below 2^63, retransmitted or not.
     pub fn note_received(&mut self, now: Timestamp, sequence: u64) -> Arrival {
         let highest = self.seen.highest();
-        if !self.seen.insert(sequence) {
+        if !self.seen.is_fresh(sequence) {
             return Arrival::Duplicate;
         }
+        self.seen.note(sequence);
         match highest {
             Some(highest) if sequence > highest => {
                 self.on_advance(now, highest, sequence);

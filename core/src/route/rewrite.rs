@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use crate::limits::DROPOUT_MAX;
-use crate::repair::{SequenceWindow, extend_sequence};
+use crate::sequence::{SequenceWindow, extend_sequence};
 use crate::time::Timestamp;
 
 /// Least step of media time across a switch: an audio frame, and less than a picture at 30 a second.
@@ -128,9 +128,10 @@ impl Rewriter {
         }
         let mapping = self.source.as_mut()?;
         let sequence = mapping.sequence_of(source)?;
-        if !self.sent.insert(sequence) {
+        if !self.sent.is_fresh(sequence) {
             return None;
         }
+        self.sent.note(sequence);
         mapping.highest = mapping.highest.max(source.sequence);
         if let (None, Some(picture)) = (mapping.picture, source.picture) {
             let last = self.last.and_then(|(last, _)| last.picture);

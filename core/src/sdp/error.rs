@@ -158,8 +158,10 @@ pub(super) enum Fault {
     NothingReceived,
     #[error("every section is inactive; to subscribe offer a=recvonly")]
     NothingActive,
-    #[error("a second {} section; publish at most one audio and one video", .0.name())]
+    #[error("a second {} section; send at most one audio and one video", .0.name())]
     SecondOfKind(MediaKind),
+    #[error("a=msid names another stream than an earlier section; send tracks of one MediaStream")]
+    SecondStream,
     #[error("no {} codec that this server handles; offer {}", .0.name(), kind_codecs(*.0))]
     NoCodec(MediaKind),
 }
@@ -199,6 +201,7 @@ impl Fault {
             | Self::NothingReceived
             | Self::NothingActive
             | Self::SecondOfKind(_)
+            | Self::SecondStream
             | Self::NoCodec(_) => SdpErrorKind::Unsupported,
         }
     }

@@ -15,7 +15,7 @@ use super::offer::{Extension, Offer, OfferedExtension, Section};
 /// What the peer asked for, by the URL it posted to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Its own media comes back to it.
+    /// Its own media comes back to it, at most one audio and one video.
     Echo,
     /// WHIP: it sends, at most one audio and one video.
     Publish {
@@ -125,9 +125,20 @@ impl<'a> Offer<'a> {
             }
             used.direction =
                 decide_direction(purpose, offered).map_err(|fault| used.refusal(fault))?;
-            let publishes = matches!(purpose, Purpose::Publish { .. });
-            if publishes && in_use.iter().any(|earlier| earlier.kind == kind) {
+            // Of what the peer sends, the whole offer is refused rather than a part (RFC 9725 §4.4).
+            let earlier = match purpose {
+                Purpose::Subscribe { .. } => &[][..],
+                Purpose::Echo | Purpose::Publish { .. } => &in_use[..],
+            };
+            if earlier.iter().any(|earlier| earlier.kind == kind) {
                 return Err(used.refusal(Fault::SecondOfKind(kind)));
+            }
+            let mut streams = earlier.iter().filter_map(|earlier| earlier.section.stream);
+            if section
+                .stream
+                .is_some_and(|stream| streams.any(|earlier| earlier != stream))
+            {
+                return Err(used.refusal(Fault::SecondStream));
             }
             in_use.push(used);
         }

@@ -69,6 +69,8 @@ pub(super) struct Section<'a> {
     pub(super) rids: Vec<OfferedRid<'a>>,
     /// Value of the first `a=simulcast`.
     pub(super) simulcast: Option<&'a str>,
+    /// MediaStream of the first `a=msid` (RFC 8830 §2); `None`: it belongs to none.
+    pub(super) stream: Option<&'a str>,
     ssrcs: Vec<u32>,
     ssrcs_seen: BTreeSet<u32>,
     retransmissions: BTreeMap<u32, u32>,
@@ -306,6 +308,7 @@ impl<'a> Section<'a> {
             extensions: Vec::new(),
             rids: Vec::new(),
             simulcast: None,
+            stream: None,
             ssrcs: Vec::new(),
             ssrcs_seen: BTreeSet::new(),
             retransmissions: BTreeMap::new(),
@@ -328,6 +331,10 @@ impl<'a> Section<'a> {
             "ssrc-group" => self.note_ssrc_group(value)?,
             "rid" => self.note_rid(value)?,
             "simulcast" => self.simulcast = self.simulcast.or(Some(value)),
+            "msid" => {
+                let stream = value.split(' ').next().filter(|stream| *stream != "-");
+                self.stream = self.stream.or(stream);
+            }
             _ => match Direction::read(name) {
                 Some(direction) => self.direction = Some(direction),
                 None => self.transport.note(name, value)?,

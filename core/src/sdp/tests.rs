@@ -1,7 +1,6 @@
 //! Tests of the reader, the negotiation and the writer.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use super::{Negotiated, Offer, Purpose, SdpError};
 use crate::plan::{
@@ -16,19 +15,6 @@ mod reader;
 
 const PUBLISH: Purpose = Purpose::Publish { prefer: None };
 const SUBSCRIBE: Purpose = Purpose::Subscribe { tracks: Vec::new() };
-
-/// The folder of public test data, or `None` with a note that the test is skipped.
-fn vectors(test: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("ANTIPHON_VECTORS").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors")),
-        PathBuf::from,
-    );
-    if folder.join("sdp").is_dir() {
-        return Some(folder);
-    }
-    eprintln!("SKIPPED {test}: no test data in {}", folder.display());
-    None
-}
 
 /// A current offer with one audio and one video section; tests change its lines.
 const OFFER: &str = "\

@@ -119,16 +119,20 @@ impl Session {
         rng: &mut Rng,
         clocks: (Timestamp, Epoch),
     ) -> (Self, LocalDescription) {
+        let (remote_ice, remote_fingerprint) = (plan.remote_ice.clone(), plan.remote_fingerprint);
+        let dtls_role = plan.dtls_role;
+        let (media, sources) = Media::new(plan, rng);
+        let mut secret = [0; 16];
+        rng.fill(&mut secret);
         let transport = Transport::new(
             identity,
             id,
-            ice.clone(),
-            plan.remote_ice.clone(),
-            plan.remote_fingerprint,
-            plan.dtls_role,
+            (ice.clone(), secret),
+            remote_ice,
+            remote_fingerprint,
+            dtls_role,
             clocks,
         );
-        let (media, sources) = Media::new(plan, rng);
         let session = Self {
             id,
             role,
@@ -185,7 +189,7 @@ impl Session {
     ) -> Result<Option<Incoming<'a>>, DropReason> {
         let incoming = self.media.receive_rtp(cx, received, packet);
         if incoming.is_ok() {
-            self.transport.note_authenticated_media(cx.now, path);
+            self.transport.note_authenticated_media(cx.now, path, cx);
             if self.media.is_due(cx.now) {
                 self.send_due(cx);
             }
@@ -202,7 +206,7 @@ impl Session {
         asks: &mut Vec<Ask>,
     ) -> Result<(), DropReason> {
         self.media.receive_rtcp(cx, packet, asks)?;
-        self.transport.note_authenticated_media(cx.now, path);
+        self.transport.note_authenticated_media(cx.now, path, cx);
         Ok(())
     }
 

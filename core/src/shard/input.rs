@@ -32,16 +32,16 @@ impl Shard {
         }
     }
 
-    /// The only way to a path: the fragment names the session, MESSAGE-INTEGRITY proves the sender.
+    /// The only way to a path: the fragment names the session, MESSAGE-INTEGRITY proves the sender. An answer
+    /// names none; only over a known path can it be one to a check of ours.
     fn on_stun(&mut self, path: Path, packet: &[u8]) -> Result<(), DropReason> {
         let ufrag = wire::stun::local_ufrag(packet).map_err(|_| DropReason::MalformedStun)?;
-        let ufrag = ufrag.ok_or(DropReason::UnauthenticatedStun)?;
-        let address = Address::decode(ufrag).filter(|address| address.shard == self.id);
-        let key = address
-            .and_then(|address| self.sessions.at(address.slot))
-            .filter(|(_, session)| session.answers_to(ufrag))
-            .map(|(key, _)| key)
-            .ok_or(DropReason::UnknownUfrag)?;
+        let key = match ufrag {
+            Some(ufrag) => self.session_named(ufrag)?,
+            None => self
+                .session_at(path)
+                .map_err(|_| DropReason::UnauthenticatedStun)?,
+        };
         let checked = self
             .mutate(key, |session, cx| session.handle_stun(cx, path, packet))
             .unwrap_or(Err(DropReason::UnauthenticatedStun));
@@ -53,6 +53,15 @@ impl Shard {
         }
         self.settle(key);
         checked.map(drop)
+    }
+
+    fn session_named(&self, ufrag: &str) -> Result<SessionKey, DropReason> {
+        let address = Address::decode(ufrag).filter(|address| address.shard == self.id);
+        let found = address.and_then(|address| self.sessions.at(address.slot));
+        found
+            .filter(|(_, session)| session.answers_to(ufrag))
+            .map(|(key, _)| key)
+            .ok_or(DropReason::UnknownUfrag)
     }
 
     /// Gives a path to the session that just proved it, unless another one uses it: a peer that can put a

@@ -4,10 +4,11 @@ use std::fmt;
 
 use super::keys::{self, KeyError, Suites};
 use super::suite::{NonceInput, Suite};
-use super::window::{IndexWindow, ReplayWindow};
+use super::window::ReplayWindow;
 use super::{RTCP_CLEAR_BYTES, RTCP_ENCRYPTED};
 use crate::limits::SRTCP_SENDERS_MAX;
 use crate::message::ProfileName;
+use crate::sequence::IndexWindow;
 
 /// What the RTP header of a packet says, as far as SRTP needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,10 +4,10 @@ use std::fmt;
 
 use super::keys::{self, KeyError, Suites};
 use super::suite::{NonceInput, Suite};
-use super::window::IndexWindow;
 use super::{RTCP_CLEAR_BYTES, RTCP_ENCRYPTED, RTCP_INDEX_END, RTP_INDEX_END};
 use crate::limits::SRTP_SEND_SOURCES_MAX;
 use crate::message::ProfileName;
+use crate::sequence::IndexWindow;
 
 /// Why nothing was sealed. These are faults of ours; none is a peer's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,11 +1,10 @@
 //! Vectors and captures by others first, then properties.
 
-use std::path::PathBuf;
-
 use serde_json::Value;
 
 use super::RtpPosition;
 use crate::message::ProfileName;
+use crate::testing::unhex;
 
 mod captures;
 mod properties;
@@ -16,31 +15,6 @@ const PROFILES: [ProfileName; 3] = [
     ProfileName::AeadAes128Gcm,
     ProfileName::Aes128CmSha1_80,
 ];
-
-/// A file of the public test data, or `None`, loudly, where the folder is absent.
-fn vector_file(path: &str) -> Option<Vec<u8>> {
-    let folder = std::env::var_os("ANTIPHON_VECTORS").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors")),
-        PathBuf::from,
-    );
-    if !folder.is_dir() {
-        eprintln!("SKIPPED: no test data in {}", folder.display());
-        return None;
-    }
-    Some(std::fs::read(folder.join(path)).expect("the folder of test data is whole"))
-}
-
-fn vector_json(path: &str) -> Option<Value> {
-    vector_file(path).map(|bytes| serde_json::from_slice(&bytes).unwrap())
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    assert!(text.len().is_multiple_of(2));
-    (0..text.len())
-        .step_by(2)
-        .map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap())
-        .collect()
-}
 
 /// The bytes of a hexadecimal field.
 fn field(value: &Value, name: &str) -> Vec<u8> {

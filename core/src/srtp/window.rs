@@ -1,6 +1,7 @@
-//! Which packet indices were seen: the sliding window of RFC 3711 §3.3.2 and the guess of §3.3.1.
+//! Which packet indices of a source were seen: the sliding window of RFC 3711 §3.3.2 and the guess of §3.3.1.
 
 use super::RTP_INDEX_END;
+use crate::sequence::IndexWindow;
 
 /// Packets a receiver remembers per RTP source, and the indices known of it.
 ///
@@ -41,150 +42,9 @@ impl ReplayWindow {
     }
 }
 
-/// The highest index seen and which of those before it: a ring of bits, one word more than the
-/// window is wide, so that moving forward clears words and never shifts (RFC 6479).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct IndexWindow<const WORDS: usize> {
-    /// One more than the highest index seen; 0 before the first.
-    next: u64,
-    bits: [u64; WORDS],
-}
-
-impl<const WORDS: usize> IndexWindow<WORDS> {
-    /// How far below the highest index an index is still told apart.
-    pub(super) const WIDTH: u64 = (WORDS as u64 - 1) * 64;
-
-    pub(super) const fn highest(&self) -> Option<u64> {
-        self.next.checked_sub(1)
-    }
-
-    /// The index nearest to the highest that ends in `sequence_number` (RFC 3711 §3.3.1): the
-    /// rollover counter stays or moves by one. The first packet sets it to 0. Negative for a packet
-    /// before the first rollover counter, and beyond 48 bits after the last.
-    pub(super) fn extend(&self, sequence_number: u16) -> i64 {
-        const HALF: i64 = 1 << 15;
-        let sequence = i64::from(sequence_number);
-        let Some(highest) = self.highest() else {
-            return sequence;
-        };
-        let highest = highest as i64;
-        let last = highest & 0xffff;
-        let same_rollover = highest - last + sequence;
-        if last < HALF && sequence - last > HALF {
-            same_rollover - 0x1_0000
-        } else if last >= HALF && last - HALF > sequence {
-            same_rollover + 0x1_0000
-        } else {
-            same_rollover
-        }
-    }
-
-    /// Whether `index` was surely not seen: it lies in the window or ahead of it, unmarked.
-    pub(super) fn is_fresh(&self, index: u64) -> bool {
-        match self.highest() {
-            Some(highest) if index <= highest => {
-                highest - index < Self::WIDTH && self.bits[Self::word(index)] & bit(index) == 0
-            }
-            _ => true,
-        }
-    }
-
-    /// Marks a fresh index as seen.
-    pub(super) fn note(&mut self, index: u64) {
-        debug_assert!(self.is_fresh(index));
-        if index >= self.next {
-            if let Some(highest) = self.highest() {
-                let (old, new) = (highest / 64, index / 64);
-                for word in old + 1..=new.min(old + WORDS as u64) {
-                    self.bits[(word % WORDS as u64) as usize] = 0;
-                }
-            }
-            self.next = index + 1;
-        }
-        self.bits[Self::word(index)] |= bit(index);
-    }
-
-    const fn word(index: u64) -> usize {
-        (index / 64 % WORDS as u64) as usize
-    }
-}
-
-impl<const WORDS: usize> Default for IndexWindow<WORDS> {
-    fn default() -> Self {
-        Self {
-            next: 0,
-            bits: [0; WORDS],
-        }
-    }
-}
-
-const fn bit(index: u64) -> u64 {
-    1 << (index % 64)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
-    use crate::rng::Seed;
-
-    #[test]
-    fn the_window_agrees_with_a_set_of_everything_seen() {
-        let mut rng = Seed::new([3; 32]).rng();
-        let mut window = IndexWindow::<3>::default();
-        let mut seen = BTreeSet::new();
-        let mut centre = 0_u64;
-        for _ in 0..50_000 {
-            centre += match rng.below(200) {
-                0 => u64::from(rng.below(1_000)),
-                1..=100 => 1,
-                _ => 0,
-            };
-            let index = (centre + u64::from(rng.below(12))).saturating_sub(rng.below(160).into());
-            let highest = seen.last().copied();
-            let old = highest.is_some_and(|h: u64| index + IndexWindow::<3>::WIDTH <= h);
-            assert_eq!(
-                window.is_fresh(index),
-                !old && !seen.contains(&index),
-                "index {index}"
-            );
-            if window.is_fresh(index) {
-                window.note(index);
-                seen.insert(index);
-            }
-            assert_eq!(window.highest(), seen.last().copied());
-        }
-        assert!(seen.len() > 10_000, "the walk must move: {}", seen.len());
-    }
-
-    #[test]
-    fn the_edge_of_the_window_is_exact() {
-        let width = IndexWindow::<17>::WIDTH;
-        assert_eq!(width, 1_024);
-        for highest in [5_000, 5_055, 5_056, 5_119, 5_120] {
-            let mut window = IndexWindow::<17>::default();
-            window.note(highest);
-            assert!(window.is_fresh(highest - width + 1));
-            assert!(!window.is_fresh(highest - width));
-            window.note(highest - width + 1);
-            assert!(!window.is_fresh(highest - width + 1));
-            assert!(window.is_fresh(highest - width + 2));
-        }
-    }
-
-    #[test]
-    fn a_long_jump_forgets_everything_before_it() {
-        for jump in [63, 64, 65, 128, 192, 193, 1 << 40] {
-            let mut window = IndexWindow::<3>::default();
-            (0..64).for_each(|index| window.note(index));
-            window.note(63 + jump);
-            for index in 64..63 + jump.min(300) {
-                let inside = 63 + jump - index < IndexWindow::<3>::WIDTH;
-                assert_eq!(window.is_fresh(index), inside, "index {index} after {jump}");
-            }
-        }
-    }
 
     /// The pseudo code of RFC 3711 appendix A, with its own names.
     fn rfc_3711_guess(s_l: i64, roc: i64, seq: i64) -> i64 {

@@ -1,16 +1,12 @@
 //! Video to send: captured by others, and synthetic.
 
-use std::env;
-use std::fs;
-use std::io::Read as _;
-use std::path::PathBuf;
-
 use antiphon_core::plan::Codec;
 use antiphon_core::rng::{Rng, Seed};
 use antiphon_core::wire::payload::reassemble::{Frame, Reassembler};
 use antiphon_core::wire::payload::vp8::Descriptor;
 use antiphon_core::wire::rtp::{Header, HeaderFields, write_header};
-use pcap_parser::PcapCapture;
+
+use super::testing::captures::udp_payloads;
 
 /// One packet of a picture, without its numbers.
 #[derive(Clone, Debug)]
@@ -95,13 +91,10 @@ impl Vp8Numbers {
 
 /// The captured clip at `path`; `None`, and a word about it, without the folder of test data.
 pub(crate) fn captured(path: &str, payload_type: u8) -> Option<Clip> {
-    let file = vector(path)?;
-    let capture = PcapCapture::from_file(&file).expect("a classic capture");
+    let datagrams = udp_payloads(path)?;
     let mut packets = Vec::new();
     let mut first = None;
-    for block in &capture.blocks {
-        // Ethernet, IPv4 without options or fragments, UDP.
-        let datagram = &block.data[14 + 20 + 8..];
+    for datagram in &datagrams {
         let header = Header::parse(datagram).expect("the capture is of RTP alone");
         if header.payload_type == payload_type {
             let payload = header.payload(datagram).expect("well padded").to_vec();
@@ -117,27 +110,6 @@ pub(crate) fn captured(path: &str, payload_type: u8) -> Option<Clip> {
         }
     }
     Some(Clip::new(packets))
-}
-
-/// The file at `path` below the folder of test data, unpacked; `None`, and a word about it, without it.
-pub(crate) fn vector(path: &str) -> Option<Vec<u8>> {
-    let folder = env::var_os("ANTIPHON_VECTORS").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors")),
-        PathBuf::from,
-    );
-    if !folder.is_dir() {
-        eprintln!("SKIPPED: {path}: no folder of test data; set ANTIPHON_VECTORS");
-        return None;
-    }
-    let mut bytes = fs::read(folder.join(path)).expect("the folder is there, so is the file");
-    if path.ends_with(".gz") {
-        let mut unpacked = Vec::new();
-        flate2::read::GzDecoder::new(&bytes[..])
-            .read_to_end(&mut unpacked)
-            .expect("a whole archive");
-        bytes = unpacked;
-    }
-    Some(bytes)
 }
 
 /// A clip of made-up pictures: 1 to 4 packets of up to `bytes_max` each, every thirtieth a key picture.

@@ -7,6 +7,8 @@ pub(crate) mod media;
 mod peer;
 pub(crate) mod raw;
 pub(crate) mod recording;
+#[path = "../../src/testing.rs"]
+pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

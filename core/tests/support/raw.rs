@@ -20,7 +20,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use dimpl::{Config, Dtls, DtlsCertificate, Output, SrtpProfile};
 use is::stun::{StunMessage, TransId};
 
-use super::World;
+use super::{SERVER, World};
 
 /// Payload types of [`plan`].
 pub(crate) const OPUS: u8 = 111;
@@ -149,6 +149,23 @@ impl Raw {
         bytes.len()
     }
 
+    /// Answers the checks that the shard sent to a tapped address, from there; how many.
+    pub(crate) fn answer_checks(&self, world: &mut World, address: SocketAddr) -> usize {
+        let sent = std::mem::take(world.taps.get_mut(&address).expect("it is tapped"));
+        let answer = |bytes: &Vec<u8>| {
+            let check = StunMessage::parse(bytes).ok()?;
+            let reply = StunMessage::binding_reply(check.trans_id(), SERVER);
+            check
+                .is_binding_request()
+                .then(|| written(&reply, &self.remote.password))
+        };
+        let answers: Vec<_> = sent.iter().filter_map(answer).collect();
+        for answer in &answers {
+            world.inject(address, answer);
+        }
+        answers.len()
+    }
+
     /// Seals a packet.
     pub(crate) fn seal(
         &self,
@@ -232,16 +249,15 @@ pub(crate) fn check(server: &IceCredentials, client: &IceCredentials, nominates:
     let username = format!("{}:{}", server.ufrag, client.ufrag);
     let message =
         StunMessage::binding_request(&username, TransId::new(), true, 7, 0x6e00_01ff, nominates);
+    written(&message, &server.password)
+}
+
+fn written(message: &StunMessage<'_>, password: &str) -> Vec<u8> {
     let mut bytes = vec![0; 256];
     let hmac = str0m_aws_lc_rs::default_provider().sha1_hmac_provider;
-    let length = message
-        .to_bytes(
-            Some(server.password.as_bytes()),
-            &mut bytes,
-            |key, parts| hmac.sha1_hmac(key, parts),
-        )
-        .expect("it fits");
-    bytes.truncate(length);
+    let sign = |key: &[u8], parts: &[&[u8]]| hmac.sha1_hmac(key, parts);
+    let length = message.to_bytes(Some(password.as_bytes()), &mut bytes, sign);
+    bytes.truncate(length.expect("it fits"));
     bytes
 }
 

@@ -173,10 +173,6 @@ impl Port for Memory {
         self.commands.pop_front()
     }
 
-    fn next_relay(&mut self) -> Option<(ShardId, Relay)> {
-        None
-    }
-
     fn send(&mut self, batch: &mut TransmitBatch) {
         self.sent.extend(
             batch

@@ -34,6 +34,11 @@ impl Server {
         *self = Self::run(self.name, &http, self.media_port, &[]);
     }
 
+    /// Its UDP port.
+    pub(crate) const fn media_port(&self) -> u16 {
+        self.media_port
+    }
+
     /// The page's address.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/", self.http)

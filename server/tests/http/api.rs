@@ -67,10 +67,9 @@ async fn metrics_are_prometheus_text_with_the_shards_figures() {
     let rig = Rig::with_shards("", 2, usize::MAX).await;
     rig.post("/whip", &offers::sendrecv()).await.location();
     let reply = rig.get("/metrics").await;
-    assert!(
-        reply
-            .header("content-type")
-            .starts_with("application/openmetrics-text")
+    assert_eq!(
+        reply.header("content-type"),
+        "text/plain; version=0.0.4; charset=utf-8"
     );
     for line in [
         "antiphon_sessions{shard=\"0\"} 1",
@@ -96,7 +95,64 @@ async fn metrics_are_prometheus_text_with_the_shards_figures() {
             reply.body
         );
     }
+    check_prometheus_text(&reply.body);
+}
+
+#[tokio::test]
+async fn metrics_are_open_metrics_text_for_who_asks_for_it() {
+    let rig = Rig::start("").await;
+    // As Prometheus asks.
+    let accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3";
+    let reply = rig.send("GET", "/metrics", &[("Accept", accept)], "").await;
+    let kind = reply.header("content-type");
+    assert!(
+        kind.starts_with("application/openmetrics-text; version=1.0.0"),
+        "{kind}"
+    );
     assert!(reply.body.ends_with("# EOF\n"));
+    assert!(
+        reply
+            .body
+            .contains("# TYPE antiphon_rtp_received counter\n")
+    );
+    let reply = rig
+        .send("GET", "/metrics", &[("Accept", "text/plain, */*")], "")
+        .await;
+    check_prometheus_text(&reply.body);
+}
+
+/// Each family of samples is declared right before them, with a help text and a type, once, and under the name
+/// of its samples; all end with a line end, and no other comments stand between (Prometheus' text format 0.0.4).
+fn check_prometheus_text(text: &str) {
+    assert!(text.ends_with('\n'));
+    let (mut declared, mut samples) = (Vec::new(), 0);
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let help = line.strip_prefix("# HELP ").expect(line);
+        let (name, help) = help.split_once(' ').expect(line);
+        assert!(!help.is_empty() && !declared.contains(&name), "{line}");
+        declared.push(name);
+        let line = lines.next().expect("a type follows");
+        let kind = line.strip_prefix(&format!("# TYPE {name} ")).expect(line);
+        let suffixes: &[&str] = match kind {
+            "counter" => {
+                assert!(name.ends_with("_total"), "{line}");
+                &[""]
+            }
+            "gauge" => &[""],
+            "histogram" => &["_bucket", "_sum", "_count"],
+            other => panic!("{other} is no type of ours"),
+        };
+        while let Some(sample) = lines.next_if(|line| !line.starts_with('#')) {
+            let (left, value) = sample.rsplit_once(' ').expect(sample);
+            let found = left.split('{').next().expect("a name");
+            let fits = |suffix: &&str| found.strip_suffix(*suffix) == Some(name);
+            assert!(suffixes.iter().any(fits), "{sample} under {line}");
+            assert!(value.parse::<f64>().is_ok(), "{sample}");
+            samples += 1;
+        }
+    }
+    assert!(samples > 30, "{samples}");
 }
 
 /// A sample with its labels in order: the format gives them none.

@@ -47,14 +47,14 @@ fn a_flag_goes_over_a_variable_over_the_file() {
 
 #[test]
 fn a_wrong_flag_or_variable_is_named_with_its_value_and_what_is_allowed() {
-    let cases: [(&[&str], &[&str]); 7] = [
+    let cases: [(&[&str], &[&str]); 12] = [
         (
             &["--http", "nowhere"],
             &["--http", "nowhere", "127.0.0.1:8080"],
         ),
         (
             &["--media-port", "70000"],
-            &["--media-port", "70000", "0..=65535"],
+            &["--media-port", "70000", "0 to 65535"],
         ),
         (
             &["--runtime", "async"],
@@ -64,7 +64,21 @@ fn a_wrong_flag_or_variable_is_named_with_its_value_and_what_is_allowed() {
             &["--announce", "my.host"],
             &["--announce", "my.host", "192.0.2.1"],
         ),
-        (&["--shards", "0"], &["shards", "0", "1 to 256"]),
+        (&["--shards", "0"], &["--shards", "0", "1 to 256"]),
+        (&["--shards", "100000"], &["--shards", "100000", "1 to 256"]),
+        (&["--shards", "many"], &["--shards", "many", "1 to 256"]),
+        (
+            &["--max-sessions", "-1"],
+            &["--max-sessions", "-1", "1 to 1000000"],
+        ),
+        (
+            &["--rate-limit", "99999999999999999999"],
+            &["--rate-limit", "99999999999999999999", "0 to 1000000"],
+        ),
+        (
+            &["--drain-seconds", "1.5"],
+            &["--drain-seconds", "1.5", "0 to 3600"],
+        ),
         (&["--htpp", "x"], &["--htpp", "--http"]),
         (&["--tls-cert", "c.pem"], &["tls_cert", "c.pem", "tls_key"]),
     ];
@@ -90,10 +104,13 @@ fn a_wrong_file_is_named_by_line_key_and_what_is_allowed() {
             "\nhttp = \"nowhere\"",
             &["line 2", "http = \"nowhere\"", "127.0.0.1:8080"],
         ),
-        ("media_port = 70000", &["media_port", "70000", "u16"]),
+        ("media_port = 70000", &["media_port", "70000", "0 to 65535"]),
         ("runtime = \"async\"", &["async", "tokio", "auto"]),
         ("announce = [\"my.host\"]", &["my.host", "192.0.2.1"]),
         ("shards = 1000", &["shards", "1000", "1 to 256"]),
+        ("shards = 100000", &["shards", "100000", "1 to 256"]),
+        ("shards = \"many\"", &["shards", "many", "1 to 256"]),
+        ("rate_limit = -1", &["rate_limit", "-1", "0 to 1000000"]),
         ("max_sessions = 0", &["max_sessions", "1 to 1000000"]),
         (
             "media_port = 65535\nshards = 2",

@@ -128,6 +128,46 @@ async fn a_length_of_100_gigabytes_is_413_at_once() {
     reply.problem(413);
 }
 
+/// The limit passes long before the body ends, which it never does.
+#[tokio::test]
+async fn chunks_beyond_the_limit_are_413_at_once() {
+    let rig = Rig::start("").await;
+    let mut bytes =
+        b"POST /whip HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    for _ in 0..2 {
+        bytes.extend_from_slice(b"9000\r\n");
+        bytes.extend_from_slice(&[b'a'; 0x9000]);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    let reply = parse(&exchange(rig.address, &bytes).await).expect("an answer");
+    reply.problem(413);
+    assert_eq!(reply.header("connection"), "close");
+}
+
+#[tokio::test]
+async fn a_client_that_sends_all_before_it_reads_sees_its_413() {
+    let rig = Rig::start("").await;
+    let length = 3_000_000;
+    let heads = [
+        format!("Content-Length: {length}\r\n\r\n"),
+        format!("Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n"),
+    ];
+    for head in heads {
+        let mut stream = TcpStream::connect(rig.address).await.expect("it listens");
+        let mut bytes = format!("POST /whip HTTP/1.1\r\nHost: t\r\n{head}").into_bytes();
+        bytes.resize(bytes.len() + length, b'a');
+        let mut answer = Vec::new();
+        let exchange = async {
+            stream.write_all(&bytes).await.expect("it is taken");
+            stream.read_to_end(&mut answer).await.expect("no reset");
+        };
+        tokio::time::timeout(PATIENCE, exchange)
+            .await
+            .expect("the server closes in time");
+        parse(&answer).expect("an answer").problem(413);
+    }
+}
+
 #[tokio::test]
 async fn endless_chunks_are_413() {
     let rig = Rig::start("").await;

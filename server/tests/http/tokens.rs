@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use antiphon_server::auth::Access;
+use antiphon_core::sdp::{Offer, Purpose};
+use antiphon_server::auth::{Access, Caller};
+use antiphon_server::sessions::Draft;
 
 use crate::offers::{self, UFRAG, fragment};
 use crate::rig::{FRAGMENT, Rig, SDP};
@@ -135,6 +137,46 @@ async fn each_path_asks_for_its_scope_and_room() {
             assert_eq!(reply.status, status, "{path} for {token:?}");
         }
     }
+}
+
+/// Nobody may keep a call open because the token ran out first.
+#[tokio::test]
+async fn s8_whoever_opened_a_session_may_end_it_after_the_token_has_expired() {
+    let rig = guarded("s8").await;
+    let (mut paths, offer) = (Vec::new(), offers::sendrecv());
+    for owner in [OLD, ANN] {
+        let place = [ANN, BOB, CID, DOT, OLD, EVE]
+            .iter()
+            .position(|token| *token == owner);
+        let owner = Caller::Token(place.expect("it is in the file"));
+        let offer = Offer::parse(offer.as_bytes()).expect("a good offer");
+        let plan = offer
+            .negotiate(Purpose::Echo)
+            .expect("answered")
+            .plan()
+            .clone();
+        let draft = Draft::new(None, owner, &plan);
+        let opened = rig.app.open(draft, plan).await.expect("there is room");
+        let directory = rig.app.directory();
+        let record = directory
+            .sessions
+            .by_id(opened.session)
+            .expect("it is there");
+        paths.push(format!("/session/{}", record.secret.as_str()));
+    }
+    let old = bearer(OLD);
+    let headers = [FRAGMENT, ("Authorization", old.as_str()), ("If-Match", "*")];
+    rig.send("GET", &paths[0], &headers, "").await.problem(401);
+    rig.send("PATCH", &paths[0], &headers, &fragment(UFRAG))
+        .await
+        .problem(401);
+    rig.send("DELETE", &paths[1], &headers, "")
+        .await
+        .problem(401);
+    let reply = rig.send("DELETE", &paths[0], &headers, "").await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    rig.settle().await;
+    assert_eq!(rig.shard().sessions().len(), 1);
 }
 
 #[tokio::test]

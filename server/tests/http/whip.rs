@@ -283,10 +283,18 @@ async fn w9_a_shard_that_rejects_is_503_and_leaves_nothing_behind() {
 #[tokio::test]
 async fn w10_an_offer_beyond_one_audio_and_one_video_is_refused_whole() {
     let rig = Rig::start("").await;
-    for kind in ["video", "audio"] {
-        let two = offer(&[(kind, "0", "sendonly"), (kind, "1", "sendonly")]);
-        rig.post("/whip/hall", &two).await.problem(422);
+    for path in ["/whip/hall", "/whip"] {
+        for kind in ["video", "audio"] {
+            let two = offer(&[(kind, "0", "sendrecv"), (kind, "1", "sendrecv")]);
+            rig.post(path, &two).await.problem(422);
+        }
+        let two_streams = offers::sendonly_video()
+            .replace("a=mid:0", "a=mid:0\r\na=msid:one a")
+            .replace("a=mid:1", "a=mid:1\r\na=msid:two b");
+        let detail = rig.post(path, &two_streams).await.problem(422);
+        assert!(detail.contains("one MediaStream"), "{detail}");
     }
+    assert_eq!(rig.tables(), (0, 0, 0));
     let reply = rig.post("/whip/hall", &offers::sendonly_video()).await;
     assert_eq!(reply.status, 201);
 }
@@ -411,6 +419,38 @@ async fn w16_errors_are_problem_documents() {
     rig.post("/whip", "hello").await.problem(400);
     rig.send("PUT", "/whip", &[], "").await.problem(405);
     rig.send("POST", "/health", &[], "").await.problem(405);
+}
+
+/// What fits no handler is refused before any handler runs.
+#[tokio::test]
+async fn w16_so_are_refusals_of_a_url() {
+    let rig = Rig::start("").await;
+    for path in [
+        "/whip/%ff",
+        "/whep/%ff",
+        "/whep/hall/%ff",
+        "/whip/%c3%28?name=a",
+    ] {
+        let detail = rig.post(path, &offers::sendonly()).await.problem(400);
+        assert!(detail.contains("UTF-8"), "{path}: {detail}");
+    }
+    for path in [
+        "/session/%ff",
+        "/api/rooms/%ff",
+        "/api/rooms/%ff/events",
+        "/api/sessions/%ff/stats",
+    ] {
+        rig.get(path).await.problem(400);
+    }
+    rig.patch("/session/%ff", "*", "").await.problem(400);
+    rig.send("DELETE", "/session/%ff", &[], "")
+        .await
+        .problem(400);
+    let twice = rig
+        .post("/whip/hall?name=a&name=b", &offers::sendonly())
+        .await;
+    assert!(twice.problem(400).contains("duplicate field `name`"));
+    assert_eq!(rig.tables(), (0, 0, 0));
 }
 
 #[tokio::test]

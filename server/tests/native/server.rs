@@ -10,16 +10,31 @@ use serde_json::Value;
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_antiphon");
+
 /// A running `antiphon serve` on free ports of the loopback interface. Dropping it kills it.
 pub(crate) struct Server {
     process: Child,
     url: String,
     agent: Agent,
+    /// What it said at its start.
+    pub(crate) banner: Vec<String>,
 }
 
 impl Server {
     pub(crate) fn start(extra: &[&str]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_antiphon"))
+        Self::start_by(Command::new(PROGRAM), extra)
+    }
+
+    /// With hang-ups ignored from the start, as `nohup` has it.
+    pub(crate) fn start_without_hang_up() -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", PROGRAM]);
+        Self::start_by(shell, &[])
+    }
+
+    fn start_by(mut command: Command, extra: &[&str]) -> Self {
+        let mut process = command
             .args(["serve", "--http", "127.0.0.1:0"])
             .args(["--media-ip", "127.0.0.1", "--media-port", "0"])
             .args(extra)
@@ -27,13 +42,24 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .expect("the server starts");
-        let mut banner = BufReader::new(process.stdout.take().expect("stdout is piped"));
-        let mut first = String::new();
-        banner.read_line(&mut first).expect("the banner is text");
+        let output = process.stdout.take().expect("stdout is piped");
+        let mut lines = BufReader::new(output).lines().map_while(Result::ok);
+        let mut banner: Vec<String> = Vec::new();
+        while !banner
+            .last()
+            .is_some_and(|line| line.contains("receive buffer"))
+        {
+            banner.push(
+                lines
+                    .next()
+                    .unwrap_or_else(|| panic!("it says no more: {banner:?}")),
+            );
+        }
+        thread::spawn(move || lines.for_each(drop));
+        let first = &banner[0];
         let at = first
             .find("http://")
             .unwrap_or_else(|| panic!("no address: {first}"));
-        thread::spawn(move || std::io::copy(&mut banner, &mut std::io::sink()));
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(5)));
@@ -41,6 +67,7 @@ impl Server {
             process,
             url: first[at..].trim_end().trim_end_matches('/').to_owned(),
             agent: agent.build().into(),
+            banner,
         }
     }
 
@@ -71,12 +98,22 @@ impl Server {
             .as_u16()
     }
 
-    /// SIGTERM.
-    pub(crate) fn terminate(&self) {
+    /// Sends a signal, by its name without `SIG`.
+    pub(crate) fn signal(&self, name: &str) {
         let killed = Command::new("kill")
+            .arg(format!("-{name}"))
             .arg(self.process.id().to_string())
             .status();
         assert!(killed.expect("kill runs").success());
+    }
+
+    /// Whether it handles a signal, by its number, as the kernel shows.
+    pub(crate) fn handles(&self, number: u32) -> bool {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let mask = u64::from_str_radix(mask.expect("a mask").trim(), 16);
+        mask.expect("hexadecimal") >> (number - 1) & 1 == 1
     }
 
     /// Waits for the end of the process; `None` when it does not come in time, or by a signal.

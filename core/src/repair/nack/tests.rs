@@ -192,7 +192,7 @@ fn a_retransmission_is_extended_across_the_wrap() {
 
 #[test]
 fn the_largest_jump_there_is_costs_nothing() {
-    let mut generator = after([0, u64::MAX - 1, u64::MAX]);
+    let mut generator = after([0, (1 << 63) - 2, (1 << 63) - 1]);
     assert!(generator.needs_keyframe());
     assert_eq!(generator.note_received(at(1), 5), Arrival::Duplicate);
     assert_eq!(generator.deadline(), None);

@@ -138,13 +138,13 @@ fn an_inactive_section_of_a_subscriber_stays_inactive_and_out_of_the_plan() {
 }
 
 #[test]
-fn a_publisher_has_at_most_one_section_of_a_kind() {
+fn who_sends_has_at_most_one_section_of_a_kind() {
     let second = "m=video 9 UDP/TLS/RTP/SAVPF 96\na=mid:2\na=sendonly\na=rtcp-mux\n\
                   a=rtpmap:96 VP8/90000\n";
     let text = changed(&[("BUNDLE 0 1", "BUNDLE 0 1 2")]) + second;
-    let message =
-        "line 45 (mid 2): a second video section; publish at most one audio and one video";
+    let message = "line 45 (mid 2): a second video section; send at most one audio and one video";
     assert_eq!(refusal(&text, PUBLISH), message);
+    assert_eq!(refusal(&text, Purpose::Echo), message);
     // A stopped one does not count, and a subscriber may have as many as it likes.
     let stopped = text.replace(
         "m=video 9 UDP/TLS/RTP/SAVPF 96\n",
@@ -157,6 +157,31 @@ fn a_publisher_has_at_most_one_section_of_a_kind() {
     );
     let played = negotiate(&text.replace("sendonly", "recvonly"), SUBSCRIBE).expect("answered");
     assert_eq!(played.plan().media.len(), 3);
+}
+
+#[test]
+fn who_sends_has_at_most_one_stream() {
+    let streams = |audio: &str, video: &str| {
+        let (audio, video) = (format!("a=mid:0\n{audio}"), format!("a=mid:1\n{video}"));
+        changed(&[("a=mid:0\n", &audio), ("a=mid:1\n", &video)])
+    };
+    let one = "a=msid:one track\n";
+    let two = streams(one, "a=msid:two track\n");
+    let message = "line 24 (mid 1): a=msid names another stream than an earlier section; send \
+                   tracks of one MediaStream";
+    for purpose in [PUBLISH, Purpose::Echo] {
+        assert_eq!(refusal(&two, purpose.clone()), message);
+        // Firefox names none for a track without a stream, and a track may be in several.
+        for video in [
+            "",
+            "a=msid:- track\n",
+            "a=msid:one\n",
+            "a=msid:one t\na=msid:two t\n",
+        ] {
+            negotiate(&streams(one, video), purpose.clone()).expect("answered");
+        }
+    }
+    negotiate(&two, SUBSCRIBE).expect("what it would send does not matter");
 }
 
 #[test]
@@ -597,8 +622,9 @@ fn a_str0m_client_accepts_each_answer() {
     ] {
         let mut client = Rtc::new(start());
         let mut changes = client.sdp_api();
-        changes.add_media(PeerKind::Audio, direction, None, None, None);
-        changes.add_media(PeerKind::Video, direction, None, None, None);
+        for kind in [PeerKind::Audio, PeerKind::Video] {
+            changes.add_media(kind, direction, Some("stream".to_owned()), None, None);
+        }
         changes.add_channel("data".to_owned());
         let (offer, pending) = changes.apply().expect("an offer");
         let negotiated = negotiate(&offer.to_sdp_string(), purpose).expect("answered");

@@ -3,6 +3,7 @@
 use super::super::attributes::Direction;
 use super::super::lines::Lines;
 use super::*;
+use crate::testing::folder;
 
 /// Outcomes as [`summary`] has them, or the refusal word for word.
 struct Case {
@@ -10,6 +11,18 @@ struct Case {
     publish: Result<&'static str, &'static str>,
     echo: Result<&'static str, &'static str>,
     subscribe: Result<&'static str, &'static str>,
+}
+
+impl Case {
+    /// Refused whatever it is for.
+    const fn refused(file: &'static str, why: &'static str) -> Self {
+        Self {
+            file,
+            publish: Err(why),
+            echo: Err(why),
+            subscribe: Err(why),
+        }
+    }
 }
 
 const NO_MEDIA: &str = "no audio or video section; offer at least one";
@@ -28,21 +41,11 @@ const CASES: [Case; 29] = [
         echo: Ok("audio audio sendrecv opus:111"),
         subscribe: Ok("audio audio sendonly opus:111 PCMU:0 PCMA:8"),
     },
-    Case {
-        file: "chrome-hacky",
-        publish: Err(
-            "line 7 (mid audio): keys in a=crypto (SDES) are not accepted; \
+    Case::refused(
+        "chrome-hacky",
+        "line 7 (mid audio): keys in a=crypto (SDES) are not accepted; \
              offer DTLS with a=fingerprint:sha-256",
-        ),
-        echo: Err(
-            "line 7 (mid audio): keys in a=crypto (SDES) are not accepted; \
-             offer DTLS with a=fingerprint:sha-256",
-        ),
-        subscribe: Err(
-            "line 7 (mid audio): keys in a=crypto (SDES) are not accepted; \
-             offer DTLS with a=fingerprint:sha-256",
-        ),
-    },
+    ),
     Case {
         file: "chrome-ssrc-group-fid",
         publish: Ok("audio audio recvonly opus:111, video video recvonly VP8:96+97"),
@@ -61,21 +64,11 @@ const CASES: [Case; 29] = [
              a=recvonly",
         ),
     },
-    Case {
-        file: "chrome-to-icelite-audio",
-        publish: Err(
-            "line 5: a=ice-lite on both sides cannot connect and this server \
+    Case::refused(
+        "chrome-to-icelite-audio",
+        "line 5: a=ice-lite on both sides cannot connect and this server \
              is lite; offer full ICE",
-        ),
-        echo: Err(
-            "line 5: a=ice-lite on both sides cannot connect and this server \
-             is lite; offer full ICE",
-        ),
-        subscribe: Err(
-            "line 5: a=ice-lite on both sides cannot connect and this server \
-             is lite; offer full ICE",
-        ),
-    },
+    ),
     Case {
         file: "chrome-video",
         publish: Ok("video video recvonly VP8:96+97"),
@@ -127,33 +120,18 @@ const CASES: [Case; 29] = [
         echo: Ok("sdparta_0 video sendrecv VP8:120"),
         subscribe: Ok("sdparta_0 video sendonly VP8:120 VP9-0:121"),
     },
-    Case {
-        file: "firefox63-datachannel",
-        publish: Err(NO_MEDIA),
-        echo: Err(NO_MEDIA),
-        subscribe: Err(NO_MEDIA),
-    },
+    Case::refused("firefox63-datachannel", NO_MEDIA),
     Case {
         file: "freeswitch-audio",
         publish: Ok("0 audio recvonly PCMA:8"),
         echo: Ok("0 audio sendrecv PCMA:8"),
         subscribe: Ok("0 audio sendonly PCMA:8"),
     },
-    Case {
-        file: "freeswitch-icelite",
-        publish: Err(
-            "line 6: a=ice-lite on both sides cannot connect and this server \
+    Case::refused(
+        "freeswitch-icelite",
+        "line 6: a=ice-lite on both sides cannot connect and this server \
              is lite; offer full ICE",
-        ),
-        echo: Err(
-            "line 6: a=ice-lite on both sides cannot connect and this server \
-             is lite; offer full ICE",
-        ),
-        subscribe: Err(
-            "line 6: a=ice-lite on both sides cannot connect and this server \
-             is lite; offer full ICE",
-        ),
-    },
+    ),
     Case {
         file: "gstreamer-1.22-webrtcbin",
         publish: Ok("audio0 audio recvonly opus:97, video1 video recvonly VP8:96"),
@@ -248,30 +226,16 @@ const CASES: [Case; 29] = [
              H264-640c-1:96+97 H264-42e0-1:98+99 H264-640c-0:100+101 \
              H264-42e0-0:103+104 VP8:107+108 VP9-0:109+114 VP9-2:115+116"),
     },
-    Case {
-        file: "simulcast-rid-draft",
-        publish: Err("line 6: protocol is not SRTP keyed by DTLS; offer \
-             UDP/TLS/RTP/SAVPF"),
-        echo: Err("line 6: protocol is not SRTP keyed by DTLS; offer \
-             UDP/TLS/RTP/SAVPF"),
-        subscribe: Err("line 6: protocol is not SRTP keyed by DTLS; offer \
-             UDP/TLS/RTP/SAVPF"),
-    },
-    Case {
-        file: "sip-normal",
-        publish: Err(
-            "line 10: not in one a=group:BUNDLE with the other sections; \
+    Case::refused(
+        "simulcast-rid-draft",
+        "line 6: protocol is not SRTP keyed by DTLS; offer \
+             UDP/TLS/RTP/SAVPF",
+    ),
+    Case::refused(
+        "sip-normal",
+        "line 10: not in one a=group:BUNDLE with the other sections; \
              bundle all (bundlePolicy max-bundle): this server has one port",
-        ),
-        echo: Err(
-            "line 10: not in one a=group:BUNDLE with the other sections; \
-             bundle all (bundlePolicy max-bundle): this server has one port",
-        ),
-        subscribe: Err(
-            "line 10: not in one a=group:BUNDLE with the other sections; \
-             bundle all (bundlePolicy max-bundle): this server has one port",
-        ),
-    },
+    ),
 ];
 
 fn text_of(folder: &std::path::Path, file: &str) -> String {
@@ -280,9 +244,7 @@ fn text_of(folder: &std::path::Path, file: &str) -> String {
 
 #[test]
 fn each_offer_of_the_corpus_has_its_outcome() {
-    let Some(folder) = vectors("each_offer_of_the_corpus_has_its_outcome") else {
-        return;
-    };
+    let Some(folder) = folder() else { return };
     for case in &CASES {
         let text = text_of(&folder, case.file);
         for (purpose, expected) in [
@@ -302,9 +264,7 @@ fn each_offer_of_the_corpus_has_its_outcome() {
 
 #[test]
 fn the_table_has_each_file_of_the_corpus() {
-    let Some(folder) = vectors("the_table_has_each_file_of_the_corpus") else {
-        return;
-    };
+    let Some(folder) = folder() else { return };
     let entries = std::fs::read_dir(folder.join("sdp")).expect("readable");
     let mut files: Vec<_> = entries
         .map(|entry| entry.expect("readable").path())
@@ -320,9 +280,7 @@ fn the_table_has_each_file_of_the_corpus() {
 
 #[test]
 fn each_answer_fits_its_offer() {
-    let Some(folder) = vectors("each_answer_fits_its_offer") else {
-        return;
-    };
+    let Some(folder) = folder() else { return };
     let mut answers = 0;
     for case in &CASES {
         let text = text_of(&folder, case.file);
@@ -401,9 +359,7 @@ fn check_answer(offer_text: &str, answer_text: &str) {
 
 #[test]
 fn ffmpeg_that_waits_for_a_handshake_makes_us_the_client() {
-    let Some(folder) = vectors("ffmpeg_that_waits_for_a_handshake_makes_us_the_client") else {
-        return;
-    };
+    let Some(folder) = folder() else { return };
     for (file, role, setup) in [
         ("ffmpeg-whip-passive", DtlsRole::Client, "a=setup:active"),
         ("ffmpeg-whip-actpass", DtlsRole::Server, "a=setup:passive"),
@@ -418,9 +374,7 @@ fn ffmpeg_that_waits_for_a_handshake_makes_us_the_client() {
 
 #[test]
 fn firefox_simulcast_is_answered_with_its_first_rendition() {
-    let Some(folder) = vectors("firefox_simulcast_is_answered_with_its_first_rendition") else {
-        return;
-    };
+    let Some(folder) = folder() else { return };
     let text = text_of(&folder, "firefox152-simulcast");
     let agreed = negotiate(&text, PUBLISH).expect("answered");
     let video = &agreed.plan().media[0];
@@ -453,10 +407,7 @@ fn firefox_simulcast_is_answered_with_its_first_rendition() {
 
 #[test]
 fn the_wildcard_feedback_of_an_old_firefox_counts_for_each_codec() {
-    let Some(folder) = vectors("the_wildcard_feedback_of_an_old_firefox_counts_for_each_codec")
-    else {
-        return;
-    };
+    let Some(folder) = folder() else { return };
     let agreed = negotiate(&text_of(&folder, "rtcp-fb-star"), SUBSCRIBE).expect("answered");
     let expected = Feedback {
         nack: true,

@@ -3,6 +3,7 @@
 use super::super::{Fragment, SdpErrorKind, write_restart_fragment};
 use super::*;
 use crate::limits::SDP_CANDIDATES_MAX;
+use crate::testing::folder;
 
 /// The body of the `number`th message of an HTTP example, as printed.
 fn body(example: &str, number: usize) -> String {
@@ -26,9 +27,7 @@ fn body(example: &str, number: usize) -> String {
 
 #[test]
 fn the_http_examples_are_read() {
-    let Some(folder) = vectors("the_http_examples_are_read") else {
-        return;
-    };
+    let Some(folder) = folder() else { return };
     let example = |name: &str| {
         let path = folder.join(format!("sdp/http-example-{name}.txt"));
         std::fs::read_to_string(path).expect("readable")
@@ -51,8 +50,7 @@ fn the_http_examples_are_read() {
     assert_eq!(refusal(&body(&whip, 1), PUBLISH), message);
     // A counter-offer: two sections of one kind and data, all bundled.
     let counter = example("whep-draft-5");
-    let message =
-        "line 59 (mid 3): a second video section; publish at most one audio and one video";
+    let message = "line 59 (mid 3): a second video section; send at most one audio and one video";
     assert_eq!(refusal(&body(&counter, 1), PUBLISH), message);
 
     for (name, ufrag, password, end) in [

@@ -1,9 +1,5 @@
 //! The reader: limits at the cap and one over, malformed lines, tolerance.
 
-use std::io::Read;
-
-use flate2::read::GzDecoder;
-
 use super::super::SdpErrorKind;
 use super::super::lines::Lines;
 use super::*;
@@ -11,6 +7,7 @@ use crate::limits::{
     MID_BYTES_MAX, RIDS_MAX, SDP_BYTES_MAX, SDP_CANDIDATES_MAX, SDP_LINE_BYTES_MAX, SDP_LINES_MAX,
     SDP_MEDIA_MAX, SDP_PAYLOAD_TYPES_MAX, SDP_SSRC_LINES_MAX,
 };
+use crate::testing::malformed;
 
 fn parse_error(text: &[u8]) -> (SdpErrorKind, String) {
     let error = Offer::parse(text).expect_err("refused");
@@ -338,24 +335,11 @@ fn each_byte_belongs_to_one_line_and_is_read_once() {
 
 #[test]
 fn malformed_corpora_never_panic() {
-    let Some(folder) = vectors("malformed_corpora_never_panic") else {
+    let Some(inputs) = malformed("malformed/sdp.jsonl.gz") else {
         return;
     };
-    let packed = std::fs::read(folder.join("malformed/sdp.jsonl.gz")).expect("readable");
-    let mut text = String::new();
-    GzDecoder::new(packed.as_slice())
-        .read_to_string(&mut text)
-        .expect("gzip");
-    let mut inputs = 0;
-    for line in text.lines() {
-        let record: serde_json::Value = serde_json::from_str(line).expect("JSON");
-        let hex = record["hex"].as_str().expect("hex").as_bytes();
-        let bytes: Vec<u8> = hex
-            .chunks(2)
-            .map(|pair| std::str::from_utf8(pair).expect("ASCII"))
-            .map(|pair| u8::from_str_radix(pair, 16).expect("hex"))
-            .collect();
-        read_in_every_way(&bytes);
+    for bytes in &inputs {
+        read_in_every_way(bytes);
         // Each prefix and some damage as well.
         for cut in (0..bytes.len()).step_by(bytes.len() / 64 + 1) {
             read_in_every_way(&bytes[..cut]);
@@ -363,9 +347,8 @@ fn malformed_corpora_never_panic() {
             damaged[cut] ^= 0x15;
             read_in_every_way(&damaged);
         }
-        inputs += 1;
     }
-    assert_eq!(inputs, 21);
+    assert_eq!(inputs.len(), 21);
 }
 
 fn read_in_every_way(bytes: &[u8]) {

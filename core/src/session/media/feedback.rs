@@ -14,7 +14,9 @@ use crate::session::media::receiver::{Carries, Receiver, SenderClock};
 use crate::session::media::sender::PeerReport;
 use crate::session::media::{Keys, Media};
 use crate::time::{Timestamp, earliest};
-use crate::wire::rtcp::{self, COUNT_MAX, CompoundWriter, Packet, ReportBlock, SenderSummary};
+use crate::wire::rtcp::{
+    self, COUNT_MAX, CompoundWriter, ExtendedBlock, Packet, ReportBlock, SenderSummary,
+};
 
 /// Between reports of a session whose media flows.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -117,6 +119,11 @@ impl Media {
             // Each source that reports is named (RFC 3550 §6.5.1): receivers pair audio and video by it.
             for ssrc in &named[..reported.max(1)] {
                 let _fits = writer.source_description(*ssrc, CNAME.as_bytes());
+            }
+            // To who only sends to us no report of ours brings back a round trip. libwebrtc, and with it every
+            // browser, answers with the delays of RFC 3611 §4.5, whether or not `rrtr` was negotiated.
+            if reported == 0 {
+                let _fits = writer.receiver_reference_time(report_ssrc, ntp);
             }
         });
     }
@@ -233,7 +240,8 @@ impl Media {
                     .blocks()
                     .for_each(|block| self.on_report_block(cx, &block));
             }
-            Packet::Nack(nack) => self.on_nack(nack, asks),
+            Packet::ExtendedReport(report) => self.on_extended_report(cx, report),
+            Packet::Nack(nack) => self.on_nack(cx.now, nack, asks),
             Packet::PictureLossIndication(pli) => self.on_keyframe_request(pli.media_ssrc, asks),
             Packet::FullIntraRequest(fir) => {
                 fir.entries()
@@ -267,7 +275,19 @@ impl Media {
         });
     }
 
-    /// RFC 3550 §6.4.1: round trip = now - last report - delay since it, all in the middle 32 bits.
+    fn on_extended_report(&mut self, cx: &Context<'_>, report: &rtcp::ExtendedReport<'_>) {
+        for block in report.blocks() {
+            let ExtendedBlock::ReceiverDelays(delays) = block else {
+                continue;
+            };
+            for delay in delays.iter() {
+                if delay.ssrc == self.report_ssrc {
+                    self.note_round_trip(cx, delay.last_receiver_report, delay.delay_since_last);
+                }
+            }
+        }
+    }
+
     fn on_report_block(&mut self, cx: &Context<'_>, block: &ReportBlock) {
         let senders = self.senders.iter_mut().flatten();
         let Some(sender) = senders.into_iter().find(|sender| sender.ssrc == block.ssrc) else {
@@ -277,15 +297,17 @@ impl Media {
             lost: block.cumulative_lost,
             jitter: block.jitter,
         };
-        if block.last_sender_report == 0 {
+        self.note_round_trip(cx, block.last_sender_report, block.delay_since_last);
+    }
+
+    /// RFC 3550 §6.4.1: round trip = now - last report - delay since it, all in the middle 32 bits. `last_report`
+    /// is zero when none came.
+    fn note_round_trip(&mut self, cx: &Context<'_>, last_report: u32, delay: u32) {
+        if last_report == 0 {
             return;
         }
-        let passed = cx
-            .epoch
-            .ntp(cx.now)
-            .middle()
-            .wrapping_sub(block.last_sender_report)
-            .wrapping_sub(block.delay_since_last);
+        let now = cx.epoch.ntp(cx.now).middle();
+        let passed = now.wrapping_sub(last_report).wrapping_sub(delay);
         // A lie or a wrapped clock gives a negative or absurd time: believe up to a minute.
         if passed < 60 << 16 {
             let micros = (u64::from(passed) * 1_000_000) >> 16;
@@ -293,13 +315,14 @@ impl Media {
         }
     }
 
-    fn on_nack(&mut self, nack: &rtcp::Nack<'_>, asks: &mut Vec<Ask>) {
+    fn on_nack(&mut self, now: Timestamp, nack: &rtcp::Nack<'_>, asks: &mut Vec<Ask>) {
         let Some((media, sender)) = self.sender_by_ssrc(nack.media_ssrc) else {
             return;
         };
         sender.nacks_received += 1;
         for sequence_number in nack.lost() {
-            if asks.len() >= ASKS_PER_DATAGRAM_MAX {
+            // The budget first: to find a packet and to copy it are work as well.
+            if asks.len() >= ASKS_PER_DATAGRAM_MAX || !sender.allow_ask(now) {
                 return;
             }
             if let Some(sequence) = sender.source_of(sequence_number) {

@@ -13,7 +13,9 @@ pub(crate) use self::feedback::Ask;
 pub(crate) use self::receiver::{Carries, Receiver, SenderClock};
 pub(crate) use self::sender::{Forwarded, Sender, TrackKey};
 use crate::ids::SessionKey;
-use crate::limits::{SESSION_SSRCS_MAX, SOURCE_SILENCE, TRACK_EVENT_INTERVAL};
+use crate::limits::{
+    SESSION_SSRCS_MAX, SOURCE_SILENCE, TRACK_EVENT_INTERVAL, UNANNOUNCED_SSRCS_MAX,
+};
 use crate::message::{DropReason, ProfileName};
 use crate::net::Path;
 use crate::plan::{Codec, CodecPlan, LocalSource, MediaKind, MediaPlan, SessionPlan};
@@ -133,6 +135,16 @@ struct Opened {
     index: u64,
 }
 
+/// An opened packet and when it came.
+struct Arrived<'h, 'a> {
+    now: Timestamp,
+    received: Timestamp,
+    header: &'h Header,
+    packet: &'a [u8],
+    payload: &'a [u8],
+    opened: Opened,
+}
+
 impl Media {
     /// Media state for a plan, with a source of ours for each section we send in.
     pub(crate) fn new(plan: Box<SessionPlan>, rng: &mut Rng) -> (Self, Vec<Option<LocalSource>>) {
@@ -213,11 +225,17 @@ impl Media {
         let payload = header
             .payload(packet)
             .map_err(|_| DropReason::MalformedRtp)?;
+        let arrived = Arrived {
+            now: cx.now,
+            received,
+            header: &header,
+            packet,
+            payload,
+            opened,
+        };
         match self.receivers[opened.receiver].carries {
-            Carries::Media => self.accept(cx.now, received, &header, packet, payload, opened),
-            Carries::Retransmissions => {
-                self.accept_repaired(cx.now, received, &header, packet, payload, opened)
-            }
+            Carries::Media => self.accept(&arrived),
+            Carries::Retransmissions => self.accept_repaired(&arrived),
         }
     }
 
@@ -423,6 +441,10 @@ impl Media {
         packet: &mut [u8],
     ) -> Result<Opened, DropReason> {
         let keys = self.keys.as_ref().ok_or(DropReason::NoKeysYet)?;
+        let announced = self.announces(header.ssrc);
+        if !self.has_place(announced) {
+            return Err(DropReason::UnknownSsrc);
+        }
         let mut window = ReplayWindow::default();
         let opened = keys
             .inbound
@@ -433,30 +455,32 @@ impl Media {
             return Err(DropReason::UnknownSsrc);
         }
         let nack = carries == Carries::Media && codec.1;
-        let mut receiver = Receiver::new(header.ssrc, section, carries, codec.0, nack, now);
+        let source = (header.ssrc, announced);
+        let mut receiver = Receiver::new(source, section, carries, codec.0, nack, now);
         receiver.window = window;
-        let place = self.place_for_receiver()?;
-        self.put_receiver(place, receiver);
         Ok(Opened {
-            receiver: place,
+            receiver: self.put_receiver(receiver),
             len: opened.length,
             index: opened.index,
         })
     }
 
-    fn put_receiver(&mut self, place: usize, receiver: Receiver) {
-        self.receiver_places
-            .retain(|(_, other)| usize::from(*other) != place);
+    /// Whether one more source may have a place: all keep theirs; see [`UNANNOUNCED_SSRCS_MAX`].
+    fn has_place(&self, announced: bool) -> bool {
+        let unannounced = self.receivers.iter().filter(|known| !known.announced);
+        self.receivers.len() < SESSION_SSRCS_MAX
+            && (announced || unannounced.count() < UNANNOUNCED_SSRCS_MAX)
+    }
+
+    fn put_receiver(&mut self, receiver: Receiver) -> usize {
+        let place = self.receivers.len();
         if let Err(gap) = self.find_place(receiver.ssrc) {
             self.receiver_places
                 .insert(gap, (receiver.ssrc, place as u8));
         }
-        if place == self.receivers.len() {
-            self.receivers.push(receiver);
-        } else {
-            self.receivers[place] = receiver;
-        }
+        self.receivers.push(receiver);
         self.last_receiver = place;
+        place
     }
 
     /// Lets another source feed a track, if it may.
@@ -494,21 +518,9 @@ impl Media {
         current == ssrc || (announced(ssrc) && !announced(current)) || is_silent()
     }
 
-    /// A free place, or that of the unannounced source unused for longest: announced ones never give way,
-    /// nor do those that feed a track.
-    fn place_for_receiver(&self) -> Result<usize, DropReason> {
-        if self.receivers.len() < SESSION_SSRCS_MAX {
-            return Ok(self.receivers.len());
-        }
-        let announced = |ssrc| self.plan.media.iter().any(|media| announces(media, ssrc));
-        let feeds = |ssrc| self.tracks.iter().any(|track| track.source == Some(ssrc));
-        self.receivers
-            .iter()
-            .enumerate()
-            .filter(|(_, receiver)| !announced(receiver.ssrc) && !feeds(receiver.ssrc))
-            .min_by_key(|(_, receiver)| receiver.used)
-            .map(|(place, _)| place)
-            .ok_or(DropReason::UnknownSsrc)
+    /// Whether the offer announced a source, in whichever section.
+    fn announces(&self, ssrc: u32) -> bool {
+        self.plan.media.iter().any(|media| announces(media, ssrc))
     }
 
     /// Which section a new source belongs to: by its announcement, else its mid, else its payload type.
@@ -565,13 +577,14 @@ impl Media {
 
     fn accept<'a>(
         &mut self,
-        now: Timestamp,
-        received: Timestamp,
-        header: &Header,
-        packet: &'a [u8],
-        payload: &'a [u8],
-        opened: Opened,
+        arrived: &Arrived<'_, 'a>,
     ) -> Result<Option<Incoming<'a>>, DropReason> {
+        let Arrived {
+            now,
+            header,
+            opened,
+            ..
+        } = *arrived;
         let section = usize::from(self.receivers[opened.receiver].media);
         let known = &self.receivers[opened.receiver];
         let codec = if known.payload_type == Some(header.payload_type) {
@@ -590,11 +603,11 @@ impl Media {
         (receiver.codec, receiver.payload_type) = (codec, Some(header.payload_type));
         receiver.used = now;
         receiver.statistics.note_received(ReceivedPacket {
-            received,
+            received: arrived.received,
             sequence: opened.index,
             timestamp: header.timestamp,
             clock_rate: codec.clock_rate(),
-            bytes: payload.len(),
+            bytes: arrived.payload.len(),
             retransmitted: false,
         });
         receiver.alive = true;
@@ -608,15 +621,7 @@ impl Media {
                 self.feedback_due = earliest(self.feedback_due, receiver.keyframes.deadline());
             }
         }
-        let mut incoming = describe(
-            header,
-            packet,
-            payload,
-            media,
-            receiver,
-            opened.index,
-            received,
-        );
+        let mut incoming = describe(arrived, media, receiver, opened.index, arrived.payload);
         incoming.first = added;
         note_keyframe(receiver, &incoming);
         Ok(Some(incoming))
@@ -626,18 +631,19 @@ impl Media {
     #[inline(never)]
     fn accept_repaired<'a>(
         &mut self,
-        now: Timestamp,
-        received: Timestamp,
-        header: &Header,
-        packet: &'a [u8],
-        payload: &'a [u8],
-        opened: Opened,
+        arrived: &Arrived<'_, 'a>,
     ) -> Result<Option<Incoming<'a>>, DropReason> {
+        let Arrived {
+            now,
+            header,
+            opened,
+            ..
+        } = *arrived;
         let section = self.receivers[opened.receiver].media;
         self.receivers[opened.receiver].used = now;
         let media = &self.plan.media[usize::from(section)];
         // Probes for bandwidth are retransmissions of nothing; they carry only padding.
-        let Some((number, payload)) = repair::rtx::parse(payload) else {
+        let Some((number, payload)) = repair::rtx::parse(arrived.payload) else {
             return Ok(None);
         };
         let current = self.tracks[usize::from(section)].source;
@@ -663,7 +669,7 @@ impl Media {
             return Err(DropReason::UselessRetransmission);
         }
         receiver.recovered += 1;
-        let incoming = describe(header, packet, payload, media, receiver, index, received);
+        let incoming = describe(arrived, media, receiver, index, payload);
         note_keyframe(receiver, &incoming);
         Ok(Some(incoming))
     }
@@ -671,14 +677,18 @@ impl Media {
 
 #[inline(always)]
 fn describe<'a>(
-    header: &Header,
-    packet: &'a [u8],
-    payload: &'a [u8],
+    arrived: &Arrived<'_, 'a>,
     media: &MediaPlan,
     receiver: &Receiver,
     sequence: u64,
-    received: Timestamp,
+    payload: &'a [u8],
 ) -> Incoming<'a> {
+    let Arrived {
+        header,
+        packet,
+        received,
+        ..
+    } = *arrived;
     let codec = receiver.codec;
     let video = codec.kind() == MediaKind::Video;
     let extension = |id: Option<u8>| header.extension(packet, id?)?.first().copied();

@@ -31,6 +31,8 @@ pub(crate) struct SenderClock {
 #[derive(Debug)]
 pub(crate) struct Receiver {
     pub(crate) ssrc: u32,
+    /// The offer named it.
+    pub(crate) announced: bool,
     /// Its media section.
     pub(crate) media: u8,
     pub(crate) carries: Carries,
@@ -52,7 +54,7 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     pub(crate) fn new(
-        ssrc: u32,
+        (ssrc, announced): (u32, bool),
         media: u8,
         carries: Carries,
         codec: Codec,
@@ -61,6 +63,7 @@ impl Receiver {
     ) -> Self {
         Self {
             ssrc,
+            announced,
             media,
             carries,
             window: ReplayWindow::default(),

@@ -213,6 +213,12 @@ impl Sender {
         Forwarded::Sent
     }
 
+    /// Whether to look for one more packet that the peer misses; after a no, for no more of this datagram's.
+    pub(crate) fn allow_ask(&mut self, now: Timestamp) -> bool {
+        let rtx = self.rtx.as_mut();
+        rtx.is_some_and(|rtx| rtx.budget.allow_ask(now))
+    }
+
     /// The source's number behind one of ours that the peer misses; `None` also while the next source has
     /// yet to begin: the packets of the last are gone.
     pub(crate) fn source_of(&self, sequence_number: u16) -> Option<u64> {

@@ -1,6 +1,7 @@
 //! ICE-lite connectivity checks (RFC 8445 §7.3): authenticate a request, answer it.
 //!
-//! A lite agent sends no checks, so this is all of its protocol. The full agent of the `is` crate is
+//! A lite agent need not send checks, and we send one only to an address that the peer wants media moved to:
+//! the peer must show that it is there (RFC 8445 §19.5.1). The full agent of the `is` crate is
 //! deliberately not used: in lite mode it adds a table of every source ever seen, without a limit, a
 //! timer every 3 s, a death after 15 s of silence and a path that cannot move before it. Its STUN
 //! reader and writer are used.
@@ -12,6 +13,7 @@ use is::Sha1HmacProvider;
 use is::stun::StunMessage;
 
 use super::Sink;
+use super::paths::Question;
 use crate::limits::CHECKS_REMEMBERED_MAX;
 use crate::message::DropReason;
 use crate::net::Path;
@@ -19,6 +21,13 @@ use crate::plan::IceCredentials;
 
 /// Header, XOR-MAPPED-ADDRESS of IPv6, MESSAGE-INTEGRITY and FINGERPRINT are 76 bytes; an error is shorter.
 const ANSWER_BYTES_MAX: usize = 128;
+/// A check has a user name of up to 256 + 1 + 32 bytes, and 80 bytes besides.
+const CHECK_BYTES_MAX: usize = 384;
+/// PRIORITY of our checks: that of a peer-reflexive candidate (RFC 8445 §5.1.2.1).
+const PRIORITY: u32 = 110 << 24 | 0xff_ffff;
+
+/// Of a transaction: the header of an indication around its id, which needs no attributes to be sound.
+const INDICATION: [u8; 8] = [0x00, 0x11, 0, 0, 0x21, 0x12, 0xa4, 0x42];
 
 /// Eight of the twelve bytes of a transaction id in the header (RFC 8489 §5).
 const TRANSACTION_ID: Range<usize> = 8..16;
@@ -30,6 +39,8 @@ pub(super) struct Checks {
     previous: Option<Credentials>,
     /// Eight bytes of the transaction id of each of the last checks, oldest first.
     transactions: VecDeque<u64>,
+    /// What the transaction ids of our own checks are made of.
+    secret: [u8; 16],
 }
 
 struct Credentials {
@@ -67,7 +78,7 @@ impl Checks {
         false
     }
 
-    pub(super) fn new(local: IceCredentials, remote: IceCredentials) -> Self {
+    pub(super) fn new(local: IceCredentials, remote: IceCredentials, secret: [u8; 16]) -> Self {
         Self {
             current: Credentials {
                 local,
@@ -76,6 +87,7 @@ impl Checks {
             },
             previous: None,
             transactions: VecDeque::new(),
+            secret,
         }
     }
 
@@ -148,6 +160,41 @@ impl Checks {
         self.send(path, reply, check, out);
     }
 
+    /// Sends a check of ours.
+    pub(super) fn ask(&self, path: Path, question: Question, out: &mut impl Sink) {
+        let credentials = self.of_generation(question.generation);
+        let username = format!("{}:{}", credentials.remote.ufrag, credentials.local.ufrag);
+        let id = [&INDICATION[..], &self.transaction(question)].concat();
+        // The library makes random ids alone; ours comes from the seed.
+        let Ok(id) = StunMessage::parse(&id).map(|message| message.trans_id()) else {
+            return;
+        };
+        let check = StunMessage::binding_request(&username, id, false, 0, PRIORITY, false);
+        let mut bytes = [0; CHECK_BYTES_MAX];
+        let password = Some(credentials.remote.password.as_bytes());
+        if let Ok(length) = check.to_bytes(password, &mut bytes, sha1_hmac) {
+            out.transmit(path, &bytes[..length]);
+        }
+    }
+
+    /// Whether a packet answers a check of ours.
+    pub(super) fn is_answer(&self, packet: &[u8], question: Question) -> bool {
+        let Ok(message) = StunMessage::parse(packet) else {
+            return false;
+        };
+        let credentials = self.of_generation(question.generation);
+        message.is_successful_binding_response()
+            && packet.get(8..20) == Some(&self.transaction(question)[..])
+            && message.verify(credentials.remote.password.as_bytes(), sha1_hmac)
+    }
+
+    /// The transaction id of a check of ours. The answer is signed with the peer's own password, so it is the id,
+    /// which only who receives the check can know, that shows where the peer is.
+    fn transaction(&self, question: Question) -> [u8; 12] {
+        let digest = sha1_hmac(&self.secret, &[&question.number.to_be_bytes()]);
+        *digest.first_chunk().expect("20 bytes are more than 12")
+    }
+
     /// Ends a restart once the peer nominates under the new credentials: the old ones are refused from
     /// now on. Until then they keep the old path alive, so media does not stop (RFC 8445 §9).
     pub(super) fn note_nomination(&mut self, check: Check) {
@@ -170,11 +217,15 @@ impl Checks {
             .find(|known| known.local.ufrag == local && known.remote.ufrag == remote)
     }
 
-    fn send(&self, path: Path, reply: StunMessage<'_>, check: Check, out: &mut impl Sink) {
-        let credentials = match &self.previous {
-            Some(previous) if previous.generation == check.generation => previous,
+    fn of_generation(&self, generation: u32) -> &Credentials {
+        match &self.previous {
+            Some(previous) if previous.generation == generation => previous,
             _ => &self.current,
-        };
+        }
+    }
+
+    fn send(&self, path: Path, reply: StunMessage<'_>, check: Check, out: &mut impl Sink) {
+        let credentials = self.of_generation(check.generation);
         let mut bytes = [0; ANSWER_BYTES_MAX];
         let password = Some(credentials.local.password.as_bytes());
         // Both replies are of known size, so only a bug can make this fail; the peer will ask again.

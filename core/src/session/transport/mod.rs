@@ -1,7 +1,8 @@
 //! One peer's way through the network: ICE-lite checks, the paths they prove, and DTLS over them.
 //!
 //! Owns nothing of media. It is the only module that names the ICE and DTLS libraries. It sends to no
-//! address that has not been proved by an authenticated check, candidates of the description included.
+//! address that has not been proved by an authenticated check, candidates of the description included; and
+//! media to none but the one of the handshake and those that answered a check of ours.
 //!
 //! ```text
 //! datagram ─ demux (shard) ─┬─ STUN ─▶ checks ─▶ paths ─▶ send_path
@@ -84,20 +85,21 @@ impl std::fmt::Debug for Transport {
 }
 
 impl Transport {
-    /// A session that waits for the peer's first check; `clocks` are the present and its epoch. `local` are the credentials we gave the peer,
-    /// `remote` and `remote_fingerprint` those of its description.
+    /// A session that waits for the peer's first check; `clocks` are the present and its epoch. `local` are the
+    /// credentials we gave the peer, `remote` and `remote_fingerprint` those of its description; nobody else may
+    /// know `secret`.
     #[must_use]
     pub fn new(
         identity: &Identity,
         session: SessionId,
-        local: IceCredentials,
+        (local, secret): (IceCredentials, [u8; 16]),
         remote: IceCredentials,
         remote_fingerprint: Fingerprint,
         role: DtlsRole,
         clocks: (Timestamp, Epoch),
     ) -> Self {
         Self {
-            checks: Checks::new(local, remote),
+            checks: Checks::new(local, remote, secret),
             paths: Paths::new(),
             handshake: Handshake::new(identity, session, remote_fingerprint, role, clocks),
             connected: None,
@@ -105,7 +107,7 @@ impl Transport {
         }
     }
 
-    /// Handles a STUN message and answers it, if it is an authenticated check.
+    /// Handles a STUN message: an authenticated check, which is answered, or the answer to one of ours.
     ///
     /// # Errors
     /// Anything else is refused: no answer, no change.
@@ -116,6 +118,13 @@ impl Transport {
         packet: &[u8],
         out: &mut impl Sink,
     ) -> Result<Checked, DropReason> {
+        if let Some(question) = self.paths.question(path)
+            && self.checks.is_answer(packet, question)
+        {
+            self.paths.note_answer(path);
+            self.consider(now, path, out);
+            return Ok(Checked::default());
+        }
         let (message, check) = self.checks.authenticate(packet)?;
         // Replaced credentials keep a proved path alive during a restart, but prove no new one; nor does a
         // check that was seen before, for whoever saw it too can send it from an address of their choice.
@@ -129,6 +138,7 @@ impl Transport {
         }
         self.checks.answer(path, &message, check, out);
         let checked = self.paths.note_check(now, path, check);
+        self.consider(now, path, out);
         if check.nominates {
             self.checks.note_nomination(check);
         }
@@ -209,8 +219,10 @@ impl Transport {
 
     /// Tells that an RTP or RTCP packet came over `path` and was authenticated, and was no replay.
     #[inline]
-    pub fn note_authenticated_media(&mut self, now: Timestamp, path: Path) {
-        self.paths.note_media(now, path);
+    pub fn note_authenticated_media(&mut self, now: Timestamp, path: Path, out: &mut impl Sink) {
+        if self.paths.note_media(now, path) {
+            self.consider(now, path, out);
+        }
     }
 
     /// Whether a check names our credentials: those of now, or those that a restart under way replaces.
@@ -238,10 +250,20 @@ impl Transport {
         self.closed = None;
     }
 
+    #[inline(never)]
+    fn consider(&mut self, now: Timestamp, path: Path, out: &mut impl Sink) {
+        if let Some(question) = self.paths.consider(now, path) {
+            self.checks.ask(path, question, out);
+        }
+    }
+
     fn on_step(&mut self, step: Step) {
         match step {
             Step::Pending => {}
-            Step::Connected(profile, keys) => self.connected = Some((profile, keys)),
+            Step::Connected(profile, keys) => {
+                self.paths.note_connected();
+                self.connected = Some((profile, keys));
+            }
             Step::Closed(reason) => self.closed = Some(reason),
         }
     }

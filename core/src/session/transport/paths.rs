@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::checks::Check;
-use crate::limits::SESSION_PATHS_MAX;
+use crate::limits::{PATH_QUESTION_INTERVAL, SESSION_PATHS_MAX};
 use crate::net::Path;
 use crate::time::Timestamp;
 
@@ -19,6 +19,10 @@ const SILENCE_LESSER: Duration = Duration::from_secs(3);
 const SILENCE_UNNOMINATED: Duration = Duration::from_secs(8);
 
 /// The paths an authenticated check has come over; nothing is ever sent to another address.
+///
+/// That a check came from an address does not say that the peer is there: who has the credentials may put
+/// any address on it. The path over which the handshake begins is shown by its end, as our half of the
+/// secret goes there. Any other must answer a check of ours before we move to it.
 pub(super) struct Paths {
     /// At most [`SESSION_PATHS_MAX`]. A path keeps its place for as long as it is proved.
     proved: Vec<Standing>,
@@ -28,6 +32,19 @@ pub(super) struct Paths {
     early: Option<usize>,
     /// Place found last: packets come in runs, and each is looked up.
     recent: usize,
+    /// The handshake has begun.
+    begun: bool,
+    /// Questions so far.
+    questions: u32,
+}
+
+/// A check of ours that a path has to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Question {
+    /// No other question of the session has it.
+    pub(super) number: u32,
+    /// Under the credentials of how many restarts.
+    pub(super) generation: u32,
 }
 
 /// What we know of one proved path. All times are of authenticated packets.
@@ -44,6 +61,10 @@ struct Standing {
     checked: Timestamp,
     /// First and last nomination in this generation; `None`: checked only.
     nominated: Option<(Timestamp, Timestamp)>,
+    /// The question it has to answer, and when that was last sent.
+    asked: Option<(Question, Timestamp)>,
+    /// It has answered one, or finished the handshake: the peer is there.
+    answered: bool,
 }
 
 /// What an authenticated check changed.
@@ -62,6 +83,8 @@ impl Paths {
             current: None,
             early: None,
             recent: 0,
+            begun: false,
+            questions: 0,
         }
     }
 
@@ -105,37 +128,84 @@ impl Paths {
         };
         self.proved[place].note_check(now, check);
         self.early.get_or_insert(place);
-        self.consider(now, place);
         checked
     }
 
-    /// Takes in a DTLS datagram of a proved path; it moves us only while nothing is nominated.
+    /// Takes in a DTLS datagram of a proved path; the first moves us while nothing is nominated.
     pub(super) fn note_dtls(&mut self, path: Path) {
-        self.early = self.find(path).or(self.early);
-    }
-
-    /// Takes in an authenticated RTP or RTCP packet.
-    #[inline]
-    pub(super) fn note_media(&mut self, now: Timestamp, path: Path) {
-        let Some(place) = self.find(path) else {
-            return;
-        };
-        self.proved[place].active = now;
-        if self.current != Some(place) {
-            self.consider(now, place);
+        if !std::mem::replace(&mut self.begun, true) {
+            self.early = self.find(path).or(self.early);
         }
     }
 
-    #[inline(never)]
-    fn consider(&mut self, now: Timestamp, place: usize) {
+    /// The handshake is done: the peer has had what we sent to the path in use.
+    pub(super) fn note_connected(&mut self) {
+        if let Some(place) = self.current.or(self.early) {
+            self.proved[place].answered = true;
+        }
+    }
+
+    /// Takes in an authenticated RTP or RTCP packet. Whether it is a reason to [`Self::consider`] its path.
+    #[inline]
+    pub(super) fn note_media(&mut self, now: Timestamp, path: Path) -> bool {
+        let Some(place) = self.find(path) else {
+            return false;
+        };
+        self.proved[place].active = now;
+        self.current != Some(place)
+    }
+
+    /// Moves to a path that something authenticated just came over, if it is time to; or says what it must
+    /// answer first.
+    pub(super) fn consider(&mut self, now: Timestamp, path: Path) -> Option<Question> {
+        let place = self.find(path)?;
         let candidate = &self.proved[place];
         let moves = match self.current {
             None => candidate.nominated.is_some(),
             Some(current) => current != place && decide_path(now, &self.proved[current], candidate),
         };
-        if moves {
-            self.current = Some(place);
+        if !moves {
+            return None;
         }
+        let in_use = self.current.or(self.early);
+        if self.begun && !candidate.answered && in_use != Some(place) {
+            return self.ask(now, place);
+        }
+        self.current = Some(place);
+        None
+    }
+
+    /// What a path was asked, if it still has to answer.
+    pub(super) fn question(&self, path: Path) -> Option<Question> {
+        let standing = self.proved.iter().find(|standing| standing.path == path)?;
+        let (question, _) = standing.asked?;
+        Some(question).filter(|_| !standing.answered)
+    }
+
+    /// Takes in the answer to [`Self::question`].
+    pub(super) fn note_answer(&mut self, path: Path) {
+        if let Some(place) = self.find(path) {
+            self.proved[place].answered = true;
+        }
+    }
+
+    /// The path's question, if it is time to send it, again or for the first time. It stays the same for as
+    /// long as the path is proved, so that a late answer counts.
+    fn ask(&mut self, now: Timestamp, place: usize) -> Option<Question> {
+        let standing = &mut self.proved[place];
+        let question = match standing.asked {
+            Some((_, sent)) if now.since(sent) < PATH_QUESTION_INTERVAL => return None,
+            Some((question, _)) if question.generation == standing.generation => question,
+            _ => {
+                self.questions += 1;
+                Question {
+                    number: self.questions,
+                    generation: standing.generation,
+                }
+            }
+        };
+        standing.asked = Some((question, now));
+        Some(question)
     }
 
     /// Gives a path a place: a new one, or else that of the path that was silent longest, never the one
@@ -192,6 +262,8 @@ impl Standing {
             active: now,
             checked: now,
             nominated: None,
+            asked: None,
+            answered: false,
         }
     }
 

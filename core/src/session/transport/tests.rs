@@ -1,16 +1,16 @@
 //! Against a full ICE agent and a DTLS peer in virtual time, and against str0m's `Rtc`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use is::stun::StunMessage;
+use is::stun::{StunMessage, TransId};
 
 use self::world::{World, client_address, credentials, path_from, request};
 use super::*;
 use crate::limits::{CONSENT_TIMEOUT, DTLS_DATAGRAM_BYTES_MAX};
 use crate::rng::{Rng, Seed};
+use crate::testing::malformed;
 
 mod str0m_peer;
 mod world;
@@ -46,30 +46,39 @@ fn null_client_hello() -> Vec<u8> {
     record(22, 0, 0, &handshake)
 }
 
+/// Answers the check of ours that went out over `path` last, as the peer there would, or says `id` instead of
+/// what it was asked.
+fn answer(
+    world: &mut World,
+    path: Path,
+    client: &str,
+    id: Option<TransId>,
+) -> Result<bool, DropReason> {
+    let mut sent = world.strays.iter().rev();
+    let is_check = |bytes: &[u8]| StunMessage::parse(bytes).is_ok_and(|it| it.is_binding_request());
+    let asked = sent.find(|(to, bytes)| *to == path && is_check(bytes));
+    let asked = StunMessage::parse(&asked.expect("it was asked").1).unwrap();
+    let (server, name) = asked.split_username().unwrap();
+    assert_eq!(
+        server,
+        credentials(client).ufrag,
+        "as the peer knows itself"
+    );
+    assert!(name.starts_with("server"));
+    let password = credentials(client).password.clone();
+    assert!(asked.verify(password.as_bytes(), checks::sha1_hmac));
+    let reply = StunMessage::binding_reply(id.unwrap_or(asked.trans_id()), path.local);
+    let mut bytes = [0; 128];
+    let length = reply
+        .to_bytes(Some(password.as_bytes()), &mut bytes, checks::sha1_hmac)
+        .unwrap();
+    world.deliver(path, &bytes[..length])
+}
+
 fn random_bytes(rng: &mut Rng) -> Vec<u8> {
     let mut bytes = vec![0; 1 + rng.below(300) as usize];
     rng.fill(&mut bytes);
     bytes
-}
-
-fn malformed(file: &str) -> Option<Vec<Vec<u8>>> {
-    let root = std::env::var_os("ANTIPHON_VECTORS").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors")),
-        PathBuf::from,
-    );
-    let Ok(text) = std::fs::read_to_string(root.join("malformed").join(file)) else {
-        eprintln!("SKIPPED {file}: no vectors");
-        return None;
-    };
-    let bytes = |line: &str| {
-        let value: serde_json::Value = serde_json::from_str(line).unwrap();
-        let hex = value["hex"].as_str().unwrap();
-        (0..hex.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-            .collect()
-    };
-    Some(text.lines().map(bytes).collect())
 }
 
 #[test]
@@ -293,7 +302,7 @@ fn a_peer_that_thinks_it_is_controlled_is_told_otherwise() {
     let mut world = World::new(7, DtlsRole::Server);
     let (server, client) = (credentials("server"), credentials("client"));
     let username = format!("{}:{}", server.ufrag, client.ufrag);
-    let id = is::stun::TransId::new();
+    let id = TransId::new();
     let check = StunMessage::binding_request(&username, id, false, 1, 1, false);
     let mut bytes = [0; 256];
     let password = Some(server.password.as_bytes());
@@ -359,26 +368,162 @@ fn dtls_before_the_first_check_is_dropped_even_from_the_peers_address() {
 }
 
 #[test]
-fn a_rebinding_moves_the_path_at_the_first_verified_check() {
+fn a_rebinding_moves_the_path_a_round_trip_after_the_first_verified_check() {
     let mut world = World::connected(10, DtlsRole::Server);
     let rebound = stranger(7_777);
     world.external = rebound;
+    let mut out = |_: Path, _: &[u8]| panic!("no check has come from there");
     // Media from there is no reason to move, and proves nothing.
     world
         .server
-        .note_authenticated_media(world.now, path_from(rebound));
+        .note_authenticated_media(world.now, path_from(rebound), &mut out);
     assert_eq!(world.server.send_path(), Some(path_from(client_address())));
     // The old address was active a moment ago.
     world
         .server
-        .note_authenticated_media(world.now, path_from(client_address()));
+        .note_authenticated_media(world.now, path_from(client_address()), &mut out);
     let check = request("server", "client", 1_862_270_975, true);
+    let checked = world.now;
     assert_eq!(world.deliver(path_from(rebound), &check), Ok(true));
-    assert_eq!(world.server.send_path(), Some(path_from(rebound)));
+    assert_eq!(
+        world.server.send_path(),
+        Some(path_from(client_address())),
+        "it has yet to answer"
+    );
+    let has_moved = |world: &World| world.server.send_path() == Some(path_from(rebound));
+    assert!(world.run_until(Duration::from_secs(1), has_moved));
+    assert_eq!(world.now.since(checked), 2 * world::DELAY);
     // A late check from the old address does not move us back.
     let late = request("server", "client", 1_862_270_975, true);
     assert_eq!(world.deliver(path_from(client_address()), &late), Ok(false));
     assert_eq!(world.server.send_path(), Some(path_from(rebound)));
+}
+
+/// The peer has all credentials and may put the victim's address on what it sends.
+#[test]
+fn a_victim_that_a_peer_nominates_gets_few_checks_and_nothing_else() {
+    for restarts in [false, true] {
+        let mut world = World::connected(28, DtlsRole::Server);
+        let (mut server, mut client) = ("server", "client");
+        if restarts {
+            (server, client) = ("server2", "client2");
+            world
+                .server
+                .restart(credentials(server), credentials(client));
+        }
+        let (own, victim) = (path_from(client_address()), path_from(stranger(1)));
+        let other = path_from(stranger(2));
+        let mut bytes_in = 0;
+        for round in 0..200 {
+            let check = request(server, client, u32::MAX, true);
+            bytes_in += check.len();
+            assert_eq!(world.deliver(victim, &check), Ok(round == 0));
+            let mut sent = Vec::new();
+            let mut out = |path: Path, bytes: &[u8]| sent.push((path, bytes.to_vec()));
+            world
+                .server
+                .note_authenticated_media(world.now, victim, &mut out);
+            world.strays.extend(sent);
+            world.run_for(Duration::from_millis(10));
+            assert_eq!(world.server.send_path(), Some(own));
+        }
+        // It may guess; and what it was asked elsewhere, where it is, is another question.
+        for _ in 0..100 {
+            let guessed = answer(&mut world, victim, client, Some(TransId::new()));
+            assert_eq!(guessed, Err(DropReason::UnauthenticatedStun));
+        }
+        let check = request(server, client, u32::MAX, true);
+        assert_eq!(world.deliver(other, &check), Ok(true));
+        let (_, asked) = world.strays.last().expect("it is asked as well").clone();
+        let asked = StunMessage::parse(&asked).unwrap().trans_id();
+        let crossed = answer(&mut world, victim, client, Some(asked));
+        assert_eq!(crossed, Err(DropReason::UnauthenticatedStun));
+        assert_eq!(world.server.send_path(), Some(own));
+
+        let to_victim = world.strays.iter().filter(|(path, _)| *path == victim);
+        let (mut asked, mut bytes_out) = (0, 0);
+        for (_, bytes) in to_victim {
+            let message = StunMessage::parse(bytes).expect("STUN and nothing else");
+            asked += usize::from(message.is_binding_request());
+            bytes_out += bytes.len();
+        }
+        assert!((9..=11).contains(&asked), "one in 200 ms: {asked}");
+        assert!(bytes_out < bytes_in, "{bytes_out} out, {bytes_in} in");
+        // Where it is, it may go.
+        assert_eq!(answer(&mut world, other, client, None), Ok(false));
+        assert_eq!(world.server.send_path(), Some(other));
+    }
+}
+
+#[test]
+fn a_lost_check_of_ours_is_sent_again_and_a_late_answer_counts() {
+    let mut world = World::connected(29, DtlsRole::Server);
+    let elsewhere = path_from(stranger(1));
+    let check = request("server", "client", u32::MAX, true);
+    assert_eq!(world.deliver(elsewhere, &check), Ok(true));
+    let mut asked = Vec::new();
+    for _ in 0..100 {
+        let mut out = |_: Path, bytes: &[u8]| asked.push(bytes.to_vec());
+        world
+            .server
+            .note_authenticated_media(world.now, elsewhere, &mut out);
+        world.run_for(Duration::from_millis(20));
+    }
+    assert!(
+        (6..=10).contains(&asked.len()),
+        "media is reason enough: {}",
+        asked.len()
+    );
+    assert!(
+        asked.windows(2).all(|pair| pair[0] == pair[1]),
+        "one question"
+    );
+    assert_eq!(answer(&mut world, elsewhere, "client", None), Ok(false));
+    assert_eq!(world.server.send_path(), Some(elsewhere));
+    // A path that has answered once may be moved to at once.
+    world.run_for(Duration::from_secs(10));
+    let own = path_from(client_address());
+    assert_eq!(
+        world.server.send_path(),
+        Some(own),
+        "by its checks, and no question"
+    );
+}
+
+/// Our half of the secret must go where media will.
+#[test]
+fn a_victim_nominated_during_the_handshake_gets_no_media() {
+    for role in ROLES {
+        let mut world = World::new(30, role);
+        world.run_for(world::DELAY * 3 + Duration::from_millis(5));
+        let victim = path_from(stranger(1));
+        let mut checks = 0;
+        while !world.is_connected() {
+            let check = request("server", "client", u32::MAX, true);
+            assert!(world.deliver(victim, &check).is_ok());
+            checks += 1;
+            world.run_for(Duration::from_millis(1));
+            assert!(checks < 1_000, "{role:?}");
+        }
+        assert!(checks > 20, "{role:?}: {checks}");
+        let own = path_from(client_address());
+        assert_eq!(world.server.send_path(), Some(own), "{role:?}");
+    }
+}
+
+#[test]
+fn dtls_from_elsewhere_moves_nothing_once_the_handshake_has_begun() {
+    for role in ROLES {
+        let mut world = World::new(31, role);
+        world.hides_nominations = true;
+        assert!(world.run_until(Duration::from_secs(2), World::is_connected));
+        let victim = path_from(stranger(1));
+        let check = request("server", "client", u32::MAX, false);
+        assert_eq!(world.deliver(victim, &check), Ok(true));
+        let forged = record(23, 1, 9, &[0; 40]);
+        assert_eq!(world.deliver(victim, &forged), Ok(false));
+        assert_eq!(world.server.send_path(), Some(path_from(client_address())));
+    }
 }
 
 #[test]
@@ -462,6 +607,8 @@ fn a_second_restart_before_the_first_is_done_keeps_what_works() {
         world.deliver(elsewhere, &request("server3", "client3", 1, true)),
         Ok(true)
     );
+    assert_eq!(world.server.send_path(), Some(path));
+    assert_eq!(answer(&mut world, elsewhere, "client3", None), Ok(false));
     assert_eq!(world.server.send_path(), Some(elsewhere));
     let old = world.deliver(path, &request("server", "client", 1, true));
     assert_eq!(old, Err(DropReason::UnauthenticatedStun));
@@ -493,6 +640,7 @@ fn consent_runs_from_the_last_check_and_silence_is_survived() {
         world.deliver(elsewhere, &request("server", "client", 1, true)),
         Ok(true)
     );
+    assert_eq!(answer(&mut world, elsewhere, "client", None), Ok(false));
     assert_eq!(world.server.send_path(), Some(elsewhere));
 }
 
@@ -608,7 +756,7 @@ fn a_timeout_before_the_deadline_changes_nothing() {
 fn garbage_from_anyone_ends_nothing() {
     let mut world = World::connected(21, DtlsRole::Server);
     let mut rng = Seed::new([21; 32]).rng();
-    let mut garbage: Vec<Vec<u8>> = ["stun.jsonl", "any.jsonl"]
+    let mut garbage: Vec<Vec<u8>> = ["malformed/stun.jsonl", "malformed/any.jsonl"]
         .into_iter()
         .filter_map(malformed)
         .flatten()

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use pcap_parser::pcap::PcapCapture;
 use serde_json::Value;
 
-use super::{field, position, unhex, vector_file, vector_json};
+use super::{field, position};
 use crate::message::ProfileName;
 use crate::plan::DtlsRole;
 use crate::srtp::inbound::RtcpSender;
 use crate::srtp::{Inbound, KeyingMaterial, OpenError, ReplayWindow};
+use crate::testing::{json, unhex, vector};
 
 /// An SRTP or SRTCP datagram.
 struct Packet {
@@ -202,30 +203,30 @@ fn both_directions(profile: ProfileName, keys: &Value) -> Vec<Inbound> {
 
 #[test]
 fn a_whole_aiortc_call_over_gcm_128_opens() {
-    let Some(keys) = vector_json("captures-made/webrtc-gcm128.keys.json") else {
+    let Some(keys) = json("captures-made/webrtc-gcm128.keys.json") else {
         return;
     };
-    let file = vector_file("captures-made/webrtc-gcm128.pcap").unwrap();
+    let file = vector("captures-made/webrtc-gcm128.pcap").unwrap();
     let inbound = both_directions(ProfileName::AeadAes128Gcm, &keys);
     assert_call_opens(inbound, &packets(&file), 317, 18);
 }
 
 #[test]
 fn a_whole_aiortc_call_over_counter_mode_opens() {
-    let Some(keys) = vector_json("captures-made/webrtc-aescm80.keys.json") else {
+    let Some(keys) = json("captures-made/webrtc-aescm80.keys.json") else {
         return;
     };
-    let file = vector_file("captures-made/webrtc-aescm80.pcap").unwrap();
+    let file = vector("captures-made/webrtc-aescm80.pcap").unwrap();
     let inbound = both_directions(ProfileName::Aes128CmSha1_80, &keys);
     assert_call_opens(inbound, &packets(&file), 318, 18);
 }
 
 #[test]
 fn a_gstreamer_stream_over_gcm_256_opens_across_the_sequence_wrap() {
-    let Some(keys) = vector_json("captures-made/srtp-keys.json") else {
+    let Some(keys) = json("captures-made/srtp-keys.json") else {
         return;
     };
-    let file = vector_file("captures-made/srtp-opus-gcm256-wrap.pcap").unwrap();
+    let file = vector("captures-made/srtp-opus-gcm256-wrap.pcap").unwrap();
     let key = field(&keys["srtp-opus-gcm256-wrap.pcap"], "key_hex");
     let inbound =
         || Inbound::from_master(ProfileName::AeadAes256Gcm, &key[..32], &key[32..]).unwrap();
@@ -248,10 +249,10 @@ fn a_gstreamer_stream_over_gcm_256_opens_across_the_sequence_wrap() {
 /// The `_32` capture beside it is left out: its 4-byte tag is not one of our profiles.
 #[test]
 fn an_ffmpeg_stream_with_keys_from_sdes_opens() {
-    let Some(keys) = vector_json("captures-made/srtp-keys.json") else {
+    let Some(keys) = json("captures-made/srtp-keys.json") else {
         return;
     };
-    let file = vector_file("captures-made/srtp-sdes-pcmu-aescm80.pcap").unwrap();
+    let file = vector("captures-made/srtp-sdes-pcmu-aescm80.pcap").unwrap();
     // The `inline` parameter, 0102…1e in base 64: 16 bytes of key and 14 of salt.
     assert_eq!(
         keys["srtp-sdes-pcmu-aescm80.pcap"]["inline"],

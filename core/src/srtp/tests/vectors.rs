@@ -3,12 +3,13 @@
 use aws_lc_rs::digest;
 use zeroize::Zeroizing;
 
-use super::{field, position, unhex, vector_file, vector_json};
+use super::{field, position};
 use crate::message::ProfileName;
 use crate::srtp::gcm::Gcm;
 use crate::srtp::keys::{KeyDerivation, Suites, counter_key};
 use crate::srtp::suite::Suite;
 use crate::srtp::{Inbound, OpenError, Outbound, ReplayWindow, cm};
+use crate::testing::{json, malformed, unhex};
 
 /// Session keys given directly, as RFC 7714 does.
 fn suites(key: &[u8], salt: &[u8]) -> Suites {
@@ -31,7 +32,7 @@ fn profile(key: &[u8]) -> ProfileName {
 /// WebRTC cannot negotiate; the two of RTCP must be refused for it.
 #[test]
 fn rfc_7714_packets_seal_and_open_to_the_byte() {
-    let Some(file) = vector_json("rfc/rfc7714-srtp-gcm.json") else {
+    let Some(file) = json("rfc/rfc7714-srtp-gcm.json") else {
         return;
     };
     let (mut sealed, mut opened, mut refused) = (0, 0, 0);
@@ -91,7 +92,7 @@ fn rfc_7714_packets_seal_and_open_to_the_byte() {
 
 #[test]
 fn rfc_3711_and_6188_key_derivation_gives_every_label() {
-    let Some(file) = vector_json("rfc/rfc3711-rfc6188-aescm-kdf.json") else {
+    let Some(file) = json("rfc/rfc3711-rfc6188-aescm-kdf.json") else {
         return;
     };
     let mut labels_checked = 0;
@@ -115,7 +116,7 @@ fn rfc_3711_and_6188_key_derivation_gives_every_label() {
 
 #[test]
 fn rfc_3711_counter_mode_gives_a_megabyte_of_key_stream() {
-    let Some(file) = vector_json("rfc/rfc3711-rfc6188-aescm-kdf.json") else {
+    let Some(file) = json("rfc/rfc3711-rfc6188-aescm-kdf.json") else {
         return;
     };
     let mut streams_checked = 0;
@@ -142,7 +143,7 @@ fn rfc_3711_counter_mode_gives_a_megabyte_of_key_stream() {
 
 #[test]
 fn libsrtp_packets_seal_and_open_to_the_byte_from_the_master_key() {
-    let Some(file) = vector_json("rfc/libsrtp-srtp-e2e.json") else {
+    let Some(file) = json("rfc/libsrtp-srtp-e2e.json") else {
         return;
     };
     let mut checked = 0;
@@ -170,16 +171,13 @@ fn libsrtp_packets_seal_and_open_to_the_byte_from_the_master_key() {
 
 #[test]
 fn no_malformed_packet_opens_or_panics_or_changes_state() {
-    let Some(file) = vector_file("malformed/srtp.jsonl") else {
+    let Some(inputs) = malformed("malformed/srtp.jsonl") else {
         return;
     };
-    let mut inputs = 0;
-    for line in String::from_utf8(file).unwrap().lines() {
-        let bytes = field(&serde_json::from_str(line).unwrap(), "hex");
-        super::properties::assert_refused_as_anything(&bytes);
-        inputs += 1;
+    for bytes in &inputs {
+        super::properties::assert_refused_as_anything(bytes);
     }
-    assert_eq!(inputs, 290);
+    assert_eq!(inputs.len(), 290);
 }
 
 fn seal_rtp(mut outbound: Outbound, plain: &[u8]) -> Vec<u8> {

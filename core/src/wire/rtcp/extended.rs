@@ -10,6 +10,7 @@ use super::{CompoundWriter, EXTENDED_REPORT};
 const RECEIVER_REFERENCE_TIME: u8 = 4;
 const RECEIVER_DELAYS: u8 = 5;
 
+const REFERENCE_TIME_WORDS: u16 = 2;
 const DELAY_BYTES: usize = 12;
 
 /// Extended report.
@@ -101,6 +102,18 @@ impl<'a> ReceiverDelays<'a> {
 }
 
 impl CompoundWriter<'_> {
+    /// Appends an extended report with our wall time, which a sender answers with its delay.
+    #[must_use]
+    pub fn receiver_reference_time(&mut self, sender_ssrc: u32, ntp: NtpTime) -> bool {
+        self.packet(0, EXTENDED_REPORT, 16, |writer| {
+            writer.u32(sender_ssrc);
+            writer.put([RECEIVER_REFERENCE_TIME, 0]);
+            writer.u16(REFERENCE_TIME_WORDS);
+            writer.u32((ntp.0 >> 32) as u32);
+            writer.u32(ntp.0 as u32);
+        })
+    }
+
     /// Appends an extended report that answers receiver reference times. An empty list writes
     /// nothing and fits.
     #[must_use]

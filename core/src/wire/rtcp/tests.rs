@@ -262,6 +262,21 @@ fn delays_read_back() {
 }
 
 #[test]
+fn a_reference_time_is_written_as_rfc_3611_section_4_4_has_it() {
+    let ntp = NtpTime(0x0102_0304_0506_0708);
+    let datagram = written(|writer| writer.receiver_reference_time(SENDER, ntp));
+    let mut expected = vec![0x80, 207, 0, 4];
+    expected.extend(SENDER.to_be_bytes());
+    expected.extend([4, 0, 0, 2, 1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(datagram, expected);
+    let Packet::ExtendedReport(report) = only(&datagram) else {
+        panic!("an XR")
+    };
+    let blocks: Vec<_> = report.blocks().collect();
+    assert_eq!(blocks, [ExtendedBlock::ReceiverReferenceTime(ntp)]);
+}
+
+#[test]
 fn nothing_to_say_writes_nothing() {
     let mut writer = CompoundWriter::new(&mut []);
     assert!(writer.nack(SENDER, MEDIA, &[]));
@@ -735,6 +750,7 @@ fn valid_compounds() -> Vec<Vec<u8>> {
         written(|writer| writer.full_intra_request(SENDER, entry)),
         written(|writer| writer.transport_feedback(SENDER, MEDIA, 1, 2, 3, &deltas)),
         written(|writer| writer.receiver_delays(SENDER, &[delay])),
+        written(|writer| writer.receiver_reference_time(SENDER, NtpTime(7))),
         unhex("8fce0007123456780000000052454d420307fb93234567892345678a2345678b"),
     ]
 }

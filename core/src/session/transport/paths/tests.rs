@@ -28,6 +28,21 @@ fn standing(port: u16, priority: u32, nominated: Option<(u64, u64)>, active: u64
         active: ms(active),
         checked: ms(active),
         nominated: nominated.map(|(first, last)| (ms(first), ms(last))),
+        asked: None,
+        answered: false,
+    }
+}
+
+/// Before the handshake no path is asked anything.
+fn note_check(paths: &mut Paths, now: Timestamp, path: Path, check: Check) -> Checked {
+    let checked = paths.note_check(now, path, check);
+    assert_eq!(paths.consider(now, path), None);
+    checked
+}
+
+fn note_media(paths: &mut Paths, now: Timestamp, path: Path) {
+    if paths.note_media(now, path) {
+        assert_eq!(paths.consider(now, path), None);
     }
 }
 
@@ -164,7 +179,7 @@ fn a_peer_that_nominates_every_pair_settles_on_the_best_and_stays() {
     for round in 0..24 {
         for (index, priority) in [50, 90, 100].into_iter().enumerate() {
             let now = ms(round * 2_500 + 20 * index as u64);
-            paths.note_check(now, path(index as u16), check(priority, true));
+            note_check(&mut paths, now, path(index as u16), check(priority, true));
             if moves.last() != paths.send_path().as_ref() {
                 moves.push(paths.send_path().unwrap());
             }
@@ -177,35 +192,60 @@ fn a_peer_that_nominates_every_pair_settles_on_the_best_and_stays() {
 fn before_nomination_the_path_follows_dtls() {
     let mut paths = Paths::new();
     assert_eq!(paths.send_path(), None);
-    paths.note_check(ms(0), path(1), check(100, false));
-    paths.note_check(ms(1), path(2), check(50, false));
+    note_check(&mut paths, ms(0), path(1), check(100, false));
+    note_check(&mut paths, ms(1), path(2), check(50, false));
     assert_eq!(paths.send_path(), Some(path(1)));
     paths.note_dtls(path(2));
     assert_eq!(paths.send_path(), Some(path(2)));
+    // From here on only the path in use may do without an answer.
+    paths.note_dtls(path(1));
+    assert_eq!(paths.send_path(), Some(path(2)));
     paths.note_check(ms(2), path(1), check(100, true));
+    let question = paths.consider(ms(2), path(1)).expect("it must answer");
+    assert_eq!(paths.send_path(), Some(path(2)));
+    assert_eq!(paths.question(path(1)), Some(question));
+    paths.note_answer(path(1));
+    assert_eq!(paths.consider(ms(3), path(1)), None);
     assert_eq!(paths.send_path(), Some(path(1)));
-    paths.note_dtls(path(2));
+    assert_eq!(paths.question(path(1)), None);
+}
+
+#[test]
+fn a_path_in_use_is_nominated_without_a_question() {
+    let mut paths = Paths::new();
+    paths.note_check(ms(0), path(1), check(100, false));
+    paths.note_dtls(path(1));
+    paths.note_check(ms(1), path(1), check(100, true));
+    assert_eq!(paths.consider(ms(1), path(1)), None);
+    // Nor is one asked that the handshake went over and that we come back to.
+    paths.note_connected();
+    paths.note_check(ms(2), path(2), check(100, true));
+    assert!(paths.consider(ms(2), path(2)).is_some());
+    paths.note_answer(path(2));
+    assert_eq!(paths.consider(ms(2), path(2)), None);
+    paths.note_check(ms(1_000), path(1), check(100, true));
+    assert_eq!(paths.consider(ms(1_000), path(1)), None);
     assert_eq!(paths.send_path(), Some(path(1)));
 }
 
 #[test]
 fn media_on_a_nominated_path_moves_us_once_the_other_is_silent() {
     let mut paths = Paths::new();
-    paths.note_check(ms(0), path(1), check(100, true));
-    paths.note_media(ms(990), path(1));
+    note_check(&mut paths, ms(0), path(1), check(100, true));
+    note_media(&mut paths, ms(990), path(1));
     // The peer steps down to a lesser network of its own will, and says so once.
-    paths.note_check(ms(1_000), path(2), check(50, true));
-    paths.note_media(ms(1_480), path(2));
+    note_check(&mut paths, ms(1_000), path(2), check(50, true));
+    note_media(&mut paths, ms(1_480), path(2));
     assert_eq!(paths.send_path(), Some(path(1)));
-    paths.note_media(ms(1_490), path(2));
+    note_media(&mut paths, ms(1_490), path(2));
     assert_eq!(paths.send_path(), Some(path(2)));
 }
 
 #[test]
 fn media_proves_nothing() {
     let mut paths = Paths::new();
-    paths.note_check(ms(0), path(1), check(100, true));
-    paths.note_media(ms(60_000), path(2));
+    note_check(&mut paths, ms(0), path(1), check(100, true));
+    note_media(&mut paths, ms(60_000), path(2));
     assert!(!paths.is_proved(path(2)));
     assert_eq!(paths.send_path(), Some(path(1)));
     assert_eq!(paths.last_check(), Some(ms(0)), "media is no consent");
@@ -215,10 +255,10 @@ fn media_proves_nothing() {
 fn consent_is_counted_on_the_path_in_use() {
     let mut paths = Paths::new();
     assert_eq!(paths.last_check(), None);
-    paths.note_check(ms(0), path(1), check(100, true));
-    paths.note_check(ms(1_000), path(2), check(50, false));
+    note_check(&mut paths, ms(0), path(1), check(100, true));
+    note_check(&mut paths, ms(1_000), path(2), check(50, false));
     assert_eq!(paths.last_check(), Some(ms(0)));
-    paths.note_check(ms(2_000), path(1), check(100, false));
+    note_check(&mut paths, ms(2_000), path(1), check(100, false));
     assert_eq!(paths.last_check(), Some(ms(2_000)));
 }
 
@@ -228,7 +268,7 @@ fn one_path_too_many_displaces_the_one_silent_longest_but_never_the_one_in_use()
     let count = SESSION_PATHS_MAX as u16;
     for port in 0..count {
         let now = ms(u64::from(port));
-        let checked = paths.note_check(now, path(port), check(100, port == 0));
+        let checked = note_check(&mut paths, now, path(port), check(100, port == 0));
         assert_eq!(
             checked,
             Checked {
@@ -237,7 +277,7 @@ fn one_path_too_many_displaces_the_one_silent_longest_but_never_the_one_in_use()
             }
         );
     }
-    let checked = paths.note_check(ms(100), path(count), check(10, false));
+    let checked = note_check(&mut paths, ms(100), path(count), check(10, false));
     assert_eq!(
         checked,
         Checked {
@@ -248,10 +288,15 @@ fn one_path_too_many_displaces_the_one_silent_longest_but_never_the_one_in_use()
     assert_eq!(paths.send_path(), Some(path(0)));
     assert!(paths.is_proved(path(0)) && !paths.is_proved(path(1)) && paths.is_proved(path(count)));
     for port in 1_000..3_000 {
-        paths.note_check(ms(u64::from(port)), path(port), check(10, false));
+        note_check(
+            &mut paths,
+            ms(u64::from(port)),
+            path(port),
+            check(10, false),
+        );
         assert_eq!(paths.iter().count(), SESSION_PATHS_MAX);
         assert_eq!(paths.send_path(), Some(path(0)));
     }
-    let known = paths.note_check(ms(9_000), path(2_999), check(10, false));
+    let known = note_check(&mut paths, ms(9_000), path(2_999), check(10, false));
     assert_eq!(known, Checked::default(), "a known path displaces nothing");
 }

@@ -79,7 +79,7 @@ fn str0m_connects_in_either_role() {
         let mut server = Transport::new(
             &identity,
             SESSION,
-            local,
+            (local, [7; 16]),
             remote,
             fingerprint,
             role,

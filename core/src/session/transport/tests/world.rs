@@ -257,7 +257,7 @@ impl World {
             server: Transport::new(
                 &identity,
                 SESSION,
-                local,
+                (local, [seed as u8; 16]),
                 remote,
                 expected,
                 role,
