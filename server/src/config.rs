@@ -15,6 +15,9 @@ const HTTP_DEFAULT: &str = "127.0.0.1:8080";
 const MEDIA_PORT_DEFAULT: u16 = 40_000;
 const SHARDS_DEFAULT: u16 = 1;
 const SHARDS_MAX: u16 = 256;
+const MAX_COALESCE_MICROS_DEFAULT: u64 = 500;
+/// More would be heard: a datagram may wait as long in each shard.
+const MAX_COALESCE_MICROS_MAX: u64 = 10_000;
 const SESSIONS_DEFAULT: u32 = 10_000;
 const SESSIONS_MAX: u32 = 1_000_000;
 const DRAIN_SECS_DEFAULT: u64 = 10;
@@ -37,6 +40,8 @@ pub struct Config {
     pub announce: Vec<IpAddr>,
     /// Which runtime drives the shards.
     pub runtime: RuntimeChoice,
+    /// On glommio, the longest a busy shard waits for more datagrams; zero: never.
+    pub max_coalesce: Duration,
     /// Count of shards.
     pub shards: u16,
     /// Sessions of all shards together.
@@ -202,6 +207,14 @@ struct Options {
     /// Runtime that drives the shards [default: auto]
     #[arg(long, global = true, env = "ANTIPHON_RUNTIME", value_name = "NAME")]
     runtime: Option<RuntimeChoice>,
+    /// Microseconds a busy shard on glommio may wait for more datagrams; 0 for latency first [default: 500]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_MAX_COALESCE",
+        value_name = "MICROSECONDS"
+    )]
+    max_coalesce: Option<u64>,
     /// Shards: media threads, each with its own UDP port [default: 1]
     #[arg(long, global = true, env = "ANTIPHON_SHARDS", value_name = "N")]
     shards: Option<u16>,
@@ -299,6 +312,7 @@ impl Options {
             media_port: self.media_port.or(other.media_port),
             announce: self.announce.or(other.announce),
             runtime: self.runtime.or(other.runtime),
+            max_coalesce: self.max_coalesce.or(other.max_coalesce),
             shards: self.shards.or(other.shards),
             max_sessions: self.max_sessions.or(other.max_sessions),
             token_file: self.token_file.or(other.token_file),
@@ -340,6 +354,7 @@ impl Options {
                            to let everybody do everything";
             return Err(refused("http", http, allowed));
         }
+        let coalesce = self.max_coalesce.unwrap_or(MAX_COALESCE_MICROS_DEFAULT);
         let sessions = self.max_sessions.unwrap_or(SESSIONS_DEFAULT);
         let drain = self.drain_seconds.unwrap_or(DRAIN_SECS_DEFAULT);
         let rate_limit = self.rate_limit.unwrap_or(RATE_LIMIT_DEFAULT);
@@ -349,6 +364,12 @@ impl Options {
             media_port,
             announce,
             runtime: self.runtime.unwrap_or_default(),
+            max_coalesce: Duration::from_micros(in_range(
+                "max_coalesce",
+                coalesce,
+                0,
+                MAX_COALESCE_MICROS_MAX,
+            )?),
             shards,
             max_sessions: in_range("max_sessions", sessions, 1, SESSIONS_MAX)?,
             token_file: self.token_file,
