@@ -202,3 +202,27 @@ fn a_stop_during_a_call_tells_the_peer_and_ends_with_success() {
         assert_eq!(server.exit_code(PATIENCE), Some(0), "{runtime}");
     }
 }
+
+/// A soft limit is ours to raise. Under a hard one it may be (root), and otherwise one sentence says what to do.
+#[test]
+fn glommio_raises_the_limit_of_locked_memory_or_says_how_low_it_is() {
+    if !runtimes().any(|runtime| runtime == "glommio") {
+        return;
+    }
+    let server = Server::start_limited("ulimit -S -l 64", &["--runtime", "glommio"]);
+    assert_eq!(server.json("/info")["runtime"], "glommio");
+    let server = Server::start_limited("ulimit -l 64", &["--runtime", "auto"]);
+    let runtime = server.json("/info")["runtime"].clone();
+    assert!(runtime == "glommio" || runtime == "tokio", "{runtime}");
+    let refused = runtime == "tokio";
+    drop(server);
+    if refused {
+        let said = server::refusal("ulimit -l 64", &["--runtime", "glommio"]);
+        assert!(said.contains("locked memory is 64 KiB"), "{said}");
+        assert!(
+            said.contains("ulimit -l 512") && said.contains("runtime = auto"),
+            "{said}"
+        );
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}

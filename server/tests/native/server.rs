@@ -17,12 +17,33 @@ pub(crate) struct Server {
     agent: Agent,
 }
 
+/// `antiphon serve` on free ports, once a shell has done `first`.
+fn command(first: &str, extra: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("{first} && exec \"$0\" \"$@\"")])
+        .arg(env!("CARGO_BIN_EXE_antiphon"))
+        .args(["serve", "--http", "127.0.0.1:0"])
+        .args(["--media-ip", "127.0.0.1", "--media-port", "0"])
+        .args(extra);
+    command
+}
+
+/// What it says instead of starting.
+pub(crate) fn refusal(first: &str, extra: &[&str]) -> String {
+    let output = command(first, extra).output().expect("sh runs");
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).expect("text")
+}
+
 impl Server {
     pub(crate) fn start(extra: &[&str]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_antiphon"))
-            .args(["serve", "--http", "127.0.0.1:0"])
-            .args(["--media-ip", "127.0.0.1", "--media-port", "0"])
-            .args(extra)
+        Self::start_limited("true", extra)
+    }
+
+    /// The same, once a shell has done `first`.
+    pub(crate) fn start_limited(first: &str, extra: &[&str]) -> Self {
+        let mut process = command(first, extra)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
