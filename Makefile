@@ -13,10 +13,10 @@ test: setup-test
 	$(MAKE) fmt lint docs check bench
 
 setup-run:
-	@.ci/packages gcc=build-essential
+	@.ci/packages gcc=build-essential git=git
 
 setup-test:
-	@.ci/packages gcc=build-essential valgrind=valgrind chromium=chromium
+	@.ci/packages gcc=build-essential git=git valgrind=valgrind chromium=chromium
 
 fmt:
 	$(CARGO) fmt --all --check

@@ -102,8 +102,19 @@ async fn info(State(app): State<Arc<App>>) -> Response<Body> {
 }
 
 fn describe(app: &App) -> Value {
-    let shards = app.candidates.iter().flatten();
-    let candidates: Vec<String> = shards.map(ToString::to_string).collect();
+    let shards = app.sites.iter().zip(&app.candidates).enumerate();
+    let shards: Vec<Value> = shards
+        .map(|(number, (site, candidates))| {
+            let candidates = candidates.iter().map(ToString::to_string);
+            json!({
+                "shard": number,
+                "port": site.port,
+                "candidates": candidates.collect::<Vec<_>>(),
+                "processor": site.cpu,
+                "receive_buffer_bytes": site.receive_buffer_bytes,
+            })
+        })
+        .collect();
     json!({
         "service": "antiphon",
         "version": env!("CARGO_PKG_VERSION"),
@@ -121,8 +132,7 @@ fn describe(app: &App) -> Value {
             "metrics": "/metrics",
         },
         "runtime": app.runtime,
-        "shards": app.candidates.len(),
-        "candidates": candidates,
+        "shards": shards,
         "tokens": !app.access.is_open(),
     })
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::auth::{Access, Caller, Scope};
 use crate::config::Config;
-use crate::control::{Control, LaneFull};
+use crate::control::{Control, LaneFull, Site};
 use crate::crowd::Crowd;
 use crate::limits::{
     COMMAND_TIMEOUT, EVENT_STREAMS_EACH_MAX, EVENT_STREAMS_MAX, HTTP_CONNECTIONS_EACH_MAX,
@@ -43,6 +43,8 @@ pub struct App {
     pub control: Control,
     /// Counters of the control plane.
     pub meters: Meters,
+    /// Where each shard lives.
+    pub sites: Vec<Site>,
     /// The candidates of each shard.
     pub candidates: Vec<Vec<SocketAddr>>,
     /// Name of the runtime that drives the shards.
@@ -86,15 +88,14 @@ pub struct Opened {
 }
 
 impl App {
-    /// A server over these shards. `addresses` are the host addresses to announce, `ports` those of the
-    /// shards in order.
+    /// A server over these shards, in order. `addresses` are the host addresses to announce.
     #[must_use]
     pub fn new(
         config: Config,
         access: Access,
         control: Control,
         addresses: &[IpAddr],
-        ports: &[u16],
+        sites: Vec<Site>,
         runtime: &'static str,
     ) -> Self {
         let candidates = |port| {
@@ -106,7 +107,7 @@ impl App {
         let directory = Directory {
             sessions: Sessions::new(config.max_sessions),
             rooms: Rooms::default(),
-            loads: vec![0; ports.len()],
+            loads: vec![0; sites.len()],
         };
         let limited = config.rate_limit > 0;
         let each_max = |max| if limited { max } else { usize::MAX };
@@ -114,7 +115,8 @@ impl App {
             access,
             control,
             meters: Meters::default(),
-            candidates: ports.iter().map(|port| candidates(*port)).collect(),
+            candidates: sites.iter().map(|site| candidates(site.port)).collect(),
+            sites,
             runtime,
             negotiations: Arc::new(Semaphore::new(NEGOTIATIONS_MAX)),
             streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),

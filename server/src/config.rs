@@ -19,6 +19,9 @@ const MEDIA_PORT_DEFAULT: u16 = 40_000;
 const MEDIA_PORT_MAX: u64 = 65_535;
 const SHARDS_DEFAULT: u16 = 1;
 const SHARDS_MAX: u64 = 256;
+const MAX_COALESCE_MICROS_DEFAULT: u64 = 500;
+/// More would be heard: a datagram may wait as long in each shard.
+const MAX_COALESCE_MICROS_MAX: u64 = 10_000;
 const SESSIONS_DEFAULT: u32 = 10_000;
 const SESSIONS_MAX: u64 = 1_000_000;
 const DRAIN_SECS_DEFAULT: u64 = 10;
@@ -41,6 +44,8 @@ pub struct Config {
     pub announce: Vec<IpAddr>,
     /// Which runtime drives the shards.
     pub runtime: RuntimeChoice,
+    /// On glommio, the longest a busy shard waits for more datagrams; zero: never.
+    pub max_coalesce: Duration,
     /// Count of shards.
     pub shards: u16,
     /// Sessions of all shards together.
@@ -214,6 +219,17 @@ struct Options {
     /// Runtime that drives the shards [default: auto]
     #[arg(long, global = true, env = "ANTIPHON_RUNTIME", value_name = "NAME")]
     runtime: Option<RuntimeChoice>,
+    /// Microseconds a busy shard on glommio may wait for more datagrams; 0 for latency first [default: 500]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_MAX_COALESCE",
+        value_name = "MICROSECONDS",
+        allow_negative_numbers = true,
+        value_parser = parse_whole::<u64, 0, MAX_COALESCE_MICROS_MAX>,
+    )]
+    #[serde(deserialize_with = "whole::<_, u64, 0, MAX_COALESCE_MICROS_MAX>")]
+    max_coalesce: Option<u64>,
     /// Shards: media threads, each with its own UDP port [default: 1]
     #[arg(
         long,
@@ -343,6 +359,7 @@ impl Options {
             media_port: self.media_port.or(other.media_port),
             announce: self.announce.or(other.announce),
             runtime: self.runtime.or(other.runtime),
+            max_coalesce: self.max_coalesce.or(other.max_coalesce),
             shards: self.shards.or(other.shards),
             max_sessions: self.max_sessions.or(other.max_sessions),
             token_file: self.token_file.or(other.token_file),
@@ -379,12 +396,14 @@ impl Options {
                            to let everybody do everything";
             return Err(refused("http", http, allowed));
         }
+        let coalesce = self.max_coalesce.unwrap_or(MAX_COALESCE_MICROS_DEFAULT);
         Ok(Config {
             http,
             media_ip: self.media_ip.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
             media_port,
             announce,
             runtime: self.runtime.unwrap_or_default(),
+            max_coalesce: Duration::from_micros(coalesce),
             shards,
             max_sessions: self.max_sessions.unwrap_or(SESSIONS_DEFAULT),
             token_file: self.token_file,

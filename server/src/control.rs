@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use antiphon_core::drive::Mailbox;
 use antiphon_core::ids::{RequestId, SessionId, ShardId};
 use antiphon_core::limits::EVENTS_MAX;
 use antiphon_core::message::{CloseReason, Command, Event};
+use antiphon_udp::SocketCounters;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::sessions::Draft;
@@ -18,18 +19,29 @@ pub struct Link {
     pub commands: Mailbox<Command>,
     /// The event lane. Its end means that the shard has stopped.
     pub events: mpsc::Receiver<Event>,
-    /// The shard's UDP port.
-    pub port: u16,
-    /// What the kernel gave the socket for receiving, in bytes.
-    pub receive_buffer_bytes: usize,
+    /// Where it lives.
+    pub site: Site,
     /// Stops the shard's thread and waits for it, so that its last datagrams are sent. May block.
     pub stop: Box<dyn FnOnce() + Send>,
+}
+
+/// Where a shard lives: its socket and its processor.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// The shard's UDP port.
+    pub port: u16,
+    /// The processor it has to itself, if it has one.
+    pub cpu: Option<usize>,
+    /// What the kernel gave the socket for receiving, in bytes.
+    pub receive_buffer_bytes: usize,
+    /// What the socket counts.
+    pub socket: Arc<SocketCounters>,
 }
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link")
-            .field("port", &self.port)
+            .field("site", &self.site)
             .finish_non_exhaustive()
     }
 }

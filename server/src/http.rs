@@ -320,7 +320,14 @@ mod tests {
     async fn a_full_house_does_not_keep_the_server_from_stopping() {
         let config = Config::from_toml("media_ip = \"127.0.0.1\"").expect("a good configuration");
         let control = Control::new(Vec::new());
-        let app = Arc::new(App::new(config, Access::open(), control, &[], &[], "none"));
+        let app = Arc::new(App::new(
+            config,
+            Access::open(),
+            control,
+            &[],
+            Vec::new(),
+            "none",
+        ));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let full = Arc::new(Semaphore::new(0));
         let serving = tokio::spawn(serve_within(Arc::clone(&app), listener, None, full));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use antiphon_core::message::{
     CloseReason, Command, DropReason, Event, FORWARD_DELAY_BOUNDS_MICROS, ProfileName, ShardStats,
 };
+use antiphon_udp::SocketStats;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::ACCEPT;
@@ -114,6 +115,7 @@ impl Meters {
 #[derive(Debug)]
 struct Snapshot {
     shards: Vec<(String, ShardStats)>,
+    sockets: Vec<(String, SocketStats)>,
     sessions: usize,
     rooms: usize,
     participants: usize,
@@ -168,11 +170,14 @@ async fn snapshot(app: &App) -> Snapshot {
             _ => warn!(shard = shard.0, "a shard did not answer a scrape"),
         }
     }
+    let sockets = app.sites.iter().enumerate();
+    let sockets = sockets.map(|(shard, site)| (shard.to_string(), site.socket.snapshot()));
     let directory = app.directory();
     let (rooms, participants) = directory.rooms.count();
     let sessions = directory.sessions.count();
     Snapshot {
         shards,
+        sockets: sockets.collect(),
         sessions,
         rooms,
         participants,
@@ -224,26 +229,40 @@ fn declared_type(line: &str) -> Option<(&str, &str)> {
 }
 
 impl Snapshot {
-    /// The totals over all shards. `connections` are peer connections whose handshake is done.
+    /// The totals over all shards, and each shard's own. `connections` are peer connections whose handshake is done.
     fn totals(&self) -> serde_json::Value {
-        let sum = |read: fn(&ShardStats) -> u64| -> u64 {
-            self.shards.iter().map(|(_, stats)| read(stats)).sum()
-        };
-        json!({
-            "connections": sum(|stats| stats.sessions_connected.into()),
+        type Read = fn(&ShardStats) -> u64;
+        let figures: [(&str, Read); 8] = [
+            ("connections", |stats| stats.sessions_connected.into()),
+            ("sessions_opened", |stats| stats.sessions_opened),
+            ("datagrams_received", |stats| stats.datagrams_received),
+            ("datagrams_sent", |stats| stats.datagrams_sent),
+            ("rtp_received", |stats| stats.rtp_received),
+            ("rtp_sent", |stats| stats.rtp_sent),
+            ("drops", |stats| stats.drops.iter().sum()),
+            ("faults", |stats| stats.faults),
+        ];
+        let mut totals = json!({
             "uptime": self.uptime.as_secs_f64(),
             "timestamp": rfc3339(unix_now()),
             "sessions": self.sessions,
             "rooms": self.rooms,
             "participants": self.participants,
-            "sessions_opened": sum(|stats| stats.sessions_opened),
-            "datagrams_received": sum(|stats| stats.datagrams_received),
-            "datagrams_sent": sum(|stats| stats.datagrams_sent),
-            "rtp_received": sum(|stats| stats.rtp_received),
-            "rtp_sent": sum(|stats| stats.rtp_sent),
-            "drops": sum(|stats| stats.drops.iter().sum()),
-            "faults": sum(|stats| stats.faults),
-        })
+        });
+        let mut each: Vec<_> = self
+            .shards
+            .iter()
+            .map(|(shard, stats)| json!({ "shard": shard, "sessions": stats.sessions }))
+            .collect();
+        for (name, read) in figures {
+            let values = self.shards.iter().map(|(_, stats)| read(stats));
+            totals[name] = values.clone().sum::<u64>().into();
+            for (object, value) in each.iter_mut().zip(values) {
+                object[name] = value.into();
+            }
+        }
+        totals["shards"] = each.into();
+        totals
     }
 
     fn counters(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -345,6 +364,28 @@ impl Snapshot {
         Ok(())
     }
 
+    fn by_socket(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Datagrams lost at the socket";
+        let mut metric =
+            encoder.encode_descriptor("socket_losses", help, None, MetricType::Counter)?;
+        for (shard, stats) in &self.sockets {
+            for (reason, count) in stats.losses() {
+                let labels = [("shard", shard.as_str()), ("reason", reason)];
+                ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        let help = "What went less than smoothly at the socket and lost nothing";
+        let mut metric =
+            encoder.encode_descriptor("socket_incidents", help, None, MetricType::Counter)?;
+        for (shard, stats) in &self.sockets {
+            for (kind, count) in stats.incidents() {
+                let labels = [("shard", shard.as_str()), ("kind", kind)];
+                ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
     fn forward_delay(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let name = "forward_delay_seconds";
         let help = "Time from the kernel's receive stamp to the return of the send call";
@@ -370,6 +411,7 @@ impl Collector for Snapshot {
         self.gauges(&mut encoder)?;
         self.counters(&mut encoder)?;
         self.by_reason(&mut encoder)?;
+        self.by_socket(&mut encoder)?;
         self.forward_delay(&mut encoder)
     }
 }

@@ -91,9 +91,9 @@ impl Server {
         let banner = banner(&config, address, &addresses, &shards);
         let Shards { links, runtime, .. } = shards;
         let lanes = links.iter().map(|link| link.commands.clone()).collect();
-        let ports: Vec<u16> = links.iter().map(|link| link.port).collect();
+        let sites = links.iter().map(|link| link.site.clone()).collect();
         let control = Control::new(lanes);
-        let app = App::new(config, access, control, &addresses, &ports, runtime);
+        let app = App::new(config, access, control, &addresses, sites, runtime);
         Ok(Self {
             app: Arc::new(app),
             listener,
@@ -202,8 +202,8 @@ fn banner(
         "  runtime         {}, because {}",
         shards.runtime, shards.reason
     ));
-    for link in &shards.links {
-        let got = link.receive_buffer_bytes;
+    for Link { site, .. } in &shards.links {
+        let got = site.receive_buffer_bytes;
         let advice = if got < RECV_BUFFER_BYTES_WANTED {
             "; raise net.core.rmem_max to lose fewer packets in bursts"
         } else {
@@ -211,9 +211,11 @@ fn banner(
         };
         let candidates: Vec<String> = addresses
             .iter()
-            .map(|ip| SocketAddr::new(*ip, link.port).to_string())
+            .map(|ip| SocketAddr::new(*ip, site.port).to_string())
             .collect();
-        lines.push(format!("  media UDP       {}", candidates.join(", ")));
+        let place = site.cpu.map(|cpu| format!("; processor {cpu}"));
+        let (candidates, place) = (candidates.join(", "), place.unwrap_or_default());
+        lines.push(format!("  media UDP       {candidates}{place}"));
         let (got, wanted) = (got >> 10, RECV_BUFFER_BYTES_WANTED >> 10);
         lines.push(format!(
             "  receive buffer  {got} KiB of {wanted} KiB wanted{advice}"

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+#[cfg(feature = "glommio")]
+use std::time::Duration;
 
 use antiphon_core::drive::{Pump, ShardHandle, Turner};
 use antiphon_core::ids::ShardId;
@@ -10,19 +12,20 @@ use antiphon_core::message::Event;
 use antiphon_core::rng::Seed;
 use antiphon_core::session::transport::Identity;
 use antiphon_core::shard::{ConfigError, Shard, ShardConfig};
-use antiphon_runtime_glommio::Unavailable;
 use antiphon_udp::{Clock, RECV_BUFFER_BYTES_WANTED, Socket};
 use tracing::error;
 
 use crate::config::{Config, RuntimeChoice};
-use crate::control::{Link, event_lane};
+use crate::control::{Link, Site, event_lane};
 
 /// Runtimes of this build, the preferred first.
-const BUILT_IN: &str = if cfg!(feature = "smol") {
-    "tokio, smol"
-} else {
-    "tokio"
+const BUILT_IN: &str = match (cfg!(feature = "glommio"), cfg!(feature = "smol")) {
+    (true, true) => "glommio, tokio, smol",
+    (true, false) => "glommio, tokio",
+    (false, true) => "tokio, smol",
+    (false, false) => "tokio",
 };
+const ASKED_FOR: &str = "it was asked for";
 
 /// Running shards, and what drives them.
 #[derive(Debug)]
@@ -32,18 +35,18 @@ pub struct Shards {
     /// The runtime's name.
     pub runtime: &'static str,
     /// Why this one.
-    pub reason: &'static str,
+    pub reason: String,
 }
 
 /// Why the shards did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ShardsError {
     /// The runtime is not part of this build.
-    #[error("runtime = {0} is not in this build; it has {BUILT_IN}, and auto takes the first")]
+    #[error("runtime = {0} is not in this build, which has {BUILT_IN}; or take runtime = auto")]
     RuntimeMissing(&'static str),
-    /// The machine does not let the runtime work.
+    /// The machine does not let glommio work.
     #[error("runtime = glommio cannot run here: {0}; or take runtime = auto")]
-    RuntimeUnavailable(#[from] Unavailable),
+    GlommioUnavailable(String),
     /// The media socket.
     #[error("cannot open the media socket {address} (media_ip, media_port): {error}")]
     Socket {
@@ -63,11 +66,17 @@ pub enum ShardsError {
     Shard(#[from] ConfigError),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Runtime {
     Tokio,
     #[cfg(feature = "smol")]
     Smol,
+    #[cfg(feature = "glommio")]
+    Glommio {
+        max_coalesce: Duration,
+        /// One for each shard, or none at all.
+        cpus: Vec<usize>,
+    },
 }
 
 /// Starts the shards that `config` asks for.
@@ -100,14 +109,14 @@ pub fn start_with<T: Turner + 'static>(
     config: &Config,
     make: impl FnOnce(ShardId, &Clock) -> T + Clone + Send + 'static,
 ) -> Result<Shards, ShardsError> {
-    let (runtime, reason) = decide_runtime(config.runtime)?;
+    let (runtime, reason) = decide_runtime(config)?;
     let mut shards = Shards {
         links: Vec::new(),
         runtime: runtime.name(),
         reason,
     };
     for number in 0..config.shards {
-        match start_one(config, runtime, ShardId(number), make.clone()) {
+        match start_one(config, &runtime, ShardId(number), make.clone()) {
             Ok(link) => shards.links.push(link),
             Err(error) => {
                 shards.links.into_iter().for_each(|link| (link.stop)());
@@ -118,27 +127,41 @@ pub fn start_with<T: Turner + 'static>(
     Ok(shards)
 }
 
-fn decide_runtime(choice: RuntimeChoice) -> Result<(Runtime, &'static str), ShardsError> {
-    match choice {
-        RuntimeChoice::Auto => Ok((
-            Runtime::Tokio,
-            "it runs everywhere and nothing else was asked for",
-        )),
-        RuntimeChoice::Tokio => Ok((Runtime::Tokio, "it was asked for")),
+fn decide_runtime(config: &Config) -> Result<(Runtime, String), ShardsError> {
+    let asked_for = |runtime| Ok((runtime, ASKED_FOR.to_owned()));
+    match config.runtime {
+        RuntimeChoice::Auto => Ok(match glommio(config) {
+            Ok(glommio) => (glommio, "io_uring works here".to_owned()),
+            Err(ShardsError::GlommioUnavailable(why)) => (Runtime::Tokio, why),
+            Err(_) => (Runtime::Tokio, format!("this build has {BUILT_IN}")),
+        }),
+        RuntimeChoice::Tokio => asked_for(Runtime::Tokio),
         #[cfg(feature = "smol")]
-        RuntimeChoice::Smol => Ok((Runtime::Smol, "it was asked for")),
+        RuntimeChoice::Smol => asked_for(Runtime::Smol),
         #[cfg(not(feature = "smol"))]
         RuntimeChoice::Smol => Err(ShardsError::RuntimeMissing("smol")),
-        RuntimeChoice::Glommio => {
-            antiphon_runtime_glommio::probe()?;
-            Err(ShardsError::RuntimeMissing("glommio"))
-        }
+        RuntimeChoice::Glommio => asked_for(glommio(config)?),
     }
+}
+
+#[cfg(feature = "glommio")]
+fn glommio(config: &Config) -> Result<Runtime, ShardsError> {
+    antiphon_runtime_glommio::probe()
+        .map_err(|why| ShardsError::GlommioUnavailable(why.to_string()))?;
+    Ok(Runtime::Glommio {
+        max_coalesce: config.max_coalesce,
+        cpus: antiphon_runtime_glommio::cpus_for(config.shards.into()),
+    })
+}
+
+#[cfg(not(feature = "glommio"))]
+fn glommio(_: &Config) -> Result<Runtime, ShardsError> {
+    Err(ShardsError::RuntimeMissing("glommio"))
 }
 
 fn start_one<T: Turner + 'static>(
     config: &Config,
-    runtime: Runtime,
+    runtime: &Runtime,
     id: ShardId,
     make: impl FnOnce(ShardId, &Clock) -> T + Send + 'static,
 ) -> Result<Link, ShardsError> {
@@ -151,7 +174,12 @@ fn start_one<T: Turner + 'static>(
     let address = SocketAddr::new(config.media_ip, port);
     let socket = Socket::bind(address, RECV_BUFFER_BYTES_WANTED)
         .map_err(|error| ShardsError::Socket { address, error })?;
-    let (port, receive_buffer_bytes) = (socket.local_addr().port(), socket.recv_buffer_bytes());
+    let site = Site {
+        port: socket.local_addr().port(),
+        cpu: runtime.cpu(id),
+        receive_buffer_bytes: socket.recv_buffer_bytes(),
+        socket: socket.counters(),
+    };
     let (sink, events) = event_lane();
     let emit = move |event: Event| sink.emit(event);
     let make = move |clock: &Clock| make(id, clock);
@@ -163,8 +191,7 @@ fn start_one<T: Turner + 'static>(
     Ok(Link {
         commands,
         events,
-        port,
-        receive_buffer_bytes,
+        site,
         stop,
     })
 }
@@ -178,16 +205,28 @@ fn stop_and_join(handle: ShardHandle) {
 }
 
 impl Runtime {
-    const fn name(self) -> &'static str {
+    const fn name(&self) -> &'static str {
         match self {
             Self::Tokio => "tokio",
             #[cfg(feature = "smol")]
             Self::Smol => "smol",
+            #[cfg(feature = "glommio")]
+            Self::Glommio { .. } => "glommio",
         }
     }
 
+    /// The processor a shard has to itself.
+    fn cpu(&self, id: ShardId) -> Option<usize> {
+        let cpus: &[usize] = match self {
+            #[cfg(feature = "glommio")]
+            Self::Glommio { cpus, .. } => cpus,
+            _ => &[],
+        };
+        cpus.get(usize::from(id.0)).copied()
+    }
+
     fn spawn<T: Turner + 'static>(
-        self,
+        &self,
         id: ShardId,
         make: impl FnOnce(&Clock) -> T + Send + 'static,
         socket: Socket,
@@ -198,6 +237,14 @@ impl Runtime {
             Self::Tokio => antiphon_runtime_tokio::spawn(id, make, socket, clock, emit),
             #[cfg(feature = "smol")]
             Self::Smol => antiphon_runtime_smol::spawn(id, make, socket, clock, emit),
+            #[cfg(feature = "glommio")]
+            Self::Glommio { max_coalesce, .. } => {
+                let settings = antiphon_runtime_glommio::Settings {
+                    max_coalesce: *max_coalesce,
+                    cpu: self.cpu(id),
+                };
+                antiphon_runtime_glommio::spawn(id, settings, make, socket, clock, emit)
+            }
         }
     }
 }
@@ -245,10 +292,13 @@ mod tests {
 
     #[test]
     fn each_shard_answers_on_its_own_lane_and_port_until_stopped() {
-        for (choice, runtime) in [("auto", "tokio"), ("tokio", "tokio"), ("smol", "smol")] {
+        let best = glommio(&config("")).map_or("tokio", |it| it.name());
+        for (choice, runtime) in [("auto", best), ("tokio", "tokio"), ("smol", "smol")] {
             let shards = start(&config(&format!("shards = 2\nruntime = \"{choice}\""))).unwrap();
             assert_eq!((shards.links.len(), shards.runtime), (2, runtime));
-            assert_ne!(shards.links[0].port, shards.links[1].port);
+            let sites = [0, 1].map(|number: usize| shards.links[number].site.clone());
+            assert_ne!(sites[0].port, sites[1].port);
+            assert!(sites[0].cpu.is_none() || sites[0].cpu != sites[1].cpu);
             for (number, mut link) in (0..).zip(shards.links) {
                 let request = antiphon_core::ids::RequestId(7);
                 link.commands
@@ -268,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_taken_and_a_runtime_that_is_missing_are_named() {
+    fn a_port_that_is_taken_is_named() {
         let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
         let text = format!("media_ip = \"127.0.0.1\"\nmedia_port = {port}");
@@ -279,12 +329,27 @@ mod tests {
             error.contains(&port.to_string()) && error.contains("media_port"),
             "{error}"
         );
-        let error = start(&config("runtime = \"glommio\""))
-            .unwrap_err()
-            .to_string();
+    }
+
+    #[test]
+    fn glommio_runs_or_names_what_keeps_it_and_auto_then_gives_the_same_reason() {
+        let refused = match start(&config("runtime = \"glommio\"")) {
+            Ok(shards) => {
+                assert_eq!((shards.runtime, &*shards.reason), ("glommio", ASKED_FOR));
+                shards.links.into_iter().for_each(|link| (link.stop)());
+                return;
+            }
+            Err(error) => error.to_string(),
+        };
         assert!(
-            error.contains("glommio") && error.contains("tokio"),
-            "{error}"
+            refused.contains("glommio") && refused.contains("auto"),
+            "{refused}"
+        );
+        let (runtime, reason) = decide_runtime(&config("")).expect("tokio runs everywhere");
+        assert_eq!(runtime.name(), "tokio");
+        assert!(
+            refused.contains(&reason) || reason.contains(BUILT_IN),
+            "{reason}"
         );
     }
 }

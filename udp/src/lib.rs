@@ -26,3 +26,5 @@ mod sys;
 pub use clock::Clock;
 pub use socket::{RECV_BUFFER_BYTES_WANTED, SendOutcome, Socket};
 pub use stats::{SocketCounters, SocketStats};
+#[cfg(any(test, feature = "conformance"))]
+pub use sys::Fault;

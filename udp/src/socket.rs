@@ -206,6 +206,12 @@ impl Socket {
         outcome
     }
 
+    /// What befalls the next send calls, one for each; loopback never pushes back by itself.
+    #[cfg(any(test, feature = "conformance"))]
+    pub fn fail_sends(&mut self, faults: impl IntoIterator<Item = Option<crate::Fault>>) {
+        self.outbound.faults.extend(faults);
+    }
+
     fn recv_messages(&mut self, batch: &mut RecvBatch) -> io::Result<usize> {
         let mut failures = 0;
         loop {

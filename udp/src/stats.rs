@@ -29,6 +29,32 @@ pub struct SocketStats {
     pub segmentation_refused: u64,
 }
 
+impl SocketStats {
+    /// Datagrams that were lost at the socket, by reason.
+    #[must_use]
+    pub const fn losses(&self) -> [(&'static str, u64); 7] {
+        [
+            ("receive_buffer_full", self.recv_overflow),
+            ("receive_discarded", self.recv_discarded),
+            ("send_unreachable", self.send_unreachable),
+            ("send_denied", self.send_denied),
+            ("send_too_large", self.send_too_large),
+            ("send_no_memory", self.send_no_memory),
+            ("send_failed", self.send_failed),
+        ]
+    }
+
+    /// What went less than smoothly and lost nothing.
+    #[must_use]
+    pub const fn incidents(&self) -> [(&'static str, u64); 3] {
+        [
+            ("receive_error", self.recv_errors),
+            ("send_blocked", self.send_blocked),
+            ("segmentation_refused", self.segmentation_refused),
+        ]
+    }
+}
+
 /// The counters behind [`SocketStats`]: written by the socket's thread, read by any.
 #[derive(Debug, Default)]
 pub struct SocketCounters {

@@ -23,9 +23,9 @@ pub(crate) struct Messages {
     slices: Vec<libc::iovec>,
     addresses: Vec<RawAddress>,
     controls: Vec<Control>,
-    /// Outcomes that the next calls to `send` meet instead of the kernel's.
-    #[cfg(test)]
-    pub(crate) faults: std::collections::VecDeque<Fault>,
+    /// What befalls the next calls to `send`, one for each.
+    #[cfg(any(test, feature = "conformance"))]
+    pub(crate) faults: std::collections::VecDeque<Option<Fault>>,
 }
 
 /// One received message, without its contents.
@@ -39,10 +39,10 @@ pub(crate) struct Message {
     pub(crate) control: Received,
 }
 
-/// What befalls a call to `send` in a test.
-#[cfg(test)]
+/// What befalls a send call in a test.
+#[cfg(any(test, feature = "conformance"))]
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// It fails with this error number.
     Errno(i32),
     /// It sends no more than this many messages.
@@ -62,7 +62,7 @@ impl Messages {
             slices: vec![slice; SLICES_MAX],
             addresses: vec![RawAddress::default(); MESSAGES_MAX],
             controls: vec![Control::default(); MESSAGES_MAX],
-            #[cfg(test)]
+            #[cfg(any(test, feature = "conformance"))]
             faults: std::collections::VecDeque::new(),
         }
     }
@@ -145,8 +145,8 @@ impl Messages {
         }
         let count = runs.len().min(MESSAGES_MAX);
         self.point(count);
-        #[cfg(test)]
-        let count = match self.faults.pop_front() {
+        #[cfg(any(test, feature = "conformance"))]
+        let count = match self.faults.pop_front().flatten() {
             Some(Fault::Errno(errno)) => return Err(io::Error::from_raw_os_error(errno)),
             Some(Fault::Short(most)) => count.min(most),
             None => count,

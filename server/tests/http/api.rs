@@ -23,14 +23,18 @@ async fn info_says_what_a_client_needs() {
     let rig = Rig::with_shards("announce = [\"192.0.2.1\"]", 2, usize::MAX).await;
     let info = rig.get("/info").await.json();
     assert_eq!(info["service"], "antiphon");
-    assert_eq!(
-        (&info["runtime"], &info["shards"]),
-        (&"fake".into(), &2.into())
-    );
-    assert_eq!(
-        info["candidates"],
-        serde_json::json!(["192.0.2.1:40000", "192.0.2.1:40001"])
-    );
+    assert_eq!(info["runtime"], "fake");
+    let shard = |number, candidate| {
+        serde_json::json!({
+            "shard": number,
+            "port": 40_000 + number,
+            "candidates": [candidate],
+            "processor": number,
+            "receive_buffer_bytes": 212_992,
+        })
+    };
+    let shards = [shard(0, "192.0.2.1:40000"), shard(1, "192.0.2.1:40001")];
+    assert_eq!(info["shards"], serde_json::json!(shards));
     assert_eq!(info["endpoints"]["echo"], "/whip");
     assert!(info["version"].is_string());
 }
@@ -85,6 +89,8 @@ async fn metrics_are_prometheus_text_with_the_shards_figures() {
         "antiphon_forward_delay_seconds_bucket{le=\"+Inf\",shard=\"0\"} 9",
         "antiphon_forward_delay_seconds_count{shard=\"0\"} 9",
         "antiphon_forward_delay_seconds_sum{shard=\"0\"} 0.06035",
+        "antiphon_socket_losses_total{shard=\"1\",reason=\"receive_buffer_full\"} 0",
+        "antiphon_socket_incidents_total{shard=\"0\",kind=\"send_blocked\"} 0",
     ] {
         assert!(
             reply
@@ -181,6 +187,16 @@ async fn metrics_as_json_hold_the_totals() {
         (&1.into(), &1.into())
     );
     assert_eq!(metrics["rtp_received"], 34, "summed over shards");
+    let shards = metrics["shards"].as_array().expect("each shard's own");
+    let own: Vec<_> = shards
+        .iter()
+        .map(|shard| (&shard["shard"], &shard["sessions"], &shard["rtp_received"]))
+        .collect();
+    let expected = [
+        (&"0".into(), &1.into(), &17.into()),
+        (&"1".into(), &0.into(), &17.into()),
+    ];
+    assert_eq!(own, expected);
     assert!(
         metrics["uptime"]
             .as_f64()

@@ -15,7 +15,7 @@ use antiphon_core::plan::{
     Fingerprint, IceCredentials, LocalDescription, LocalSource, MediaPlan, SessionPlan,
 };
 use antiphon_core::time::Timestamp;
-use antiphon_server::control::{EventSink, Link, event_lane};
+use antiphon_server::control::{EventSink, Link, Site, event_lane};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -79,13 +79,17 @@ impl FakeShard {
                 notify.notified().await;
             }
         });
-        let port = 40_000 + id.0;
+        let site = Site {
+            port: 40_000 + id.0,
+            cpu: Some(id.0.into()),
+            receive_buffer_bytes: 212_992,
+            socket: Arc::default(),
+        };
         let stop = Box::new(|| ());
         let link = Link {
             commands,
             events,
-            port,
-            receive_buffer_bytes: 212_992,
+            site,
             stop,
         };
         (shard, link, task.abort_handle())

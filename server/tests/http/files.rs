@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use antiphon_server::config::{Config, LogFormat, RuntimeChoice, TlsChoice};
 
@@ -47,7 +48,7 @@ fn a_flag_goes_over_a_variable_over_the_file() {
 
 #[test]
 fn a_wrong_flag_or_variable_is_named_with_its_value_and_what_is_allowed() {
-    let cases: [(&[&str], &[&str]); 12] = [
+    let cases: [(&[&str], &[&str]); 13] = [
         (
             &["--http", "nowhere"],
             &["--http", "nowhere", "127.0.0.1:8080"],
@@ -78,6 +79,10 @@ fn a_wrong_flag_or_variable_is_named_with_its_value_and_what_is_allowed() {
         (
             &["--drain-seconds", "1.5"],
             &["--drain-seconds", "1.5", "0 to 3600"],
+        ),
+        (
+            &["--max-coalesce", "20000"],
+            &["--max-coalesce", "20000", "0 to 10000"],
         ),
         (&["--htpp", "x"], &["--htpp", "--http"]),
         (&["--tls-cert", "c.pem"], &["tls_cert", "c.pem", "tls_key"]),
@@ -166,6 +171,11 @@ fn flags_give_every_kind_of_value() {
         (RuntimeChoice::Smol, LogFormat::Json)
     );
     assert_eq!(config.drain.as_secs(), 3);
+    let config = load("--runtime glommio --max-coalesce 0");
+    assert_eq!(
+        (config.runtime, config.max_coalesce),
+        (RuntimeChoice::Glommio, Duration::ZERO)
+    );
 }
 
 #[test]
@@ -181,6 +191,7 @@ fn the_defaults_are_the_documented_ones() {
         (RuntimeChoice::Auto, LogFormat::Text)
     );
     assert_eq!((config.tls, config.announce.len()), (TlsChoice::Off, 0));
+    assert_eq!(config.max_coalesce, Duration::from_micros(500));
 }
 
 /// The example documents every option; uncommented, it is a valid file of the defaults.

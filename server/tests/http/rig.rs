@@ -58,7 +58,7 @@ impl Rig {
         let running = Shards {
             links,
             runtime: "fake",
-            reason: "this is a test",
+            reason: "this is a test".to_owned(),
         };
         let server = Server::bind(config, running)
             .await

@@ -15,7 +15,6 @@ use server::Server;
 /// Nothing here takes this long, even on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(5);
 const PACKETS: u32 = 50;
-const RUNTIMES: [&str; 2] = ["tokio", "smol"];
 const BOTH_WAYS: [(MediaKind, Direction); 2] = [
     (MediaKind::Audio, Direction::SendRecv),
     (MediaKind::Video, Direction::SendRecv),
@@ -28,6 +27,16 @@ const FROM_SERVER: [(MediaKind, Direction); 2] = [
     (MediaKind::Audio, Direction::RecvOnly),
     (MediaKind::Video, Direction::RecvOnly),
 ];
+
+/// Those that work on this machine.
+fn runtimes() -> impl Iterator<Item = &'static str> {
+    let glommio = antiphon_runtime_glommio::probe();
+    if let Err(why) = &glommio {
+        eprintln!("SKIPPED on glommio: {why}");
+    }
+    let glommio = glommio.is_ok().then_some("glommio");
+    ["tokio", "smol"].into_iter().chain(glommio)
+}
 
 /// Audio: the number and a filler.
 fn sound(number: u32) -> Vec<u8> {
@@ -83,7 +92,7 @@ fn total(metrics: &str, name: &str) -> u64 {
 
 #[test]
 fn an_echo_returns_every_packet_and_the_figures_agree_with_what_was_sent() {
-    for runtime in RUNTIMES {
+    for runtime in runtimes() {
         let server = Server::start(&["--runtime", runtime]);
         let mut peer = Peer::join(&server, "/whip", &BOTH_WAYS);
         let mut peers = [&mut peer];
@@ -129,7 +138,7 @@ fn an_echo_returns_every_packet_and_the_figures_agree_with_what_was_sent() {
 
 #[test]
 fn a_room_carries_a_publisher_to_a_subscriber_and_is_gone_after_them() {
-    for runtime in RUNTIMES {
+    for runtime in runtimes() {
         let server = Server::start(&["--runtime", runtime]);
         let mut ann = Peer::join(&server, "/whip/hall?name=ann", &TO_SERVER);
         assert!(
@@ -209,7 +218,9 @@ fn at_its_start_it_says_what_a_client_will_see() {
 
 #[test]
 fn a_stop_during_a_call_tells_the_peer_and_ends_with_success() {
-    for (runtime, signal) in [("tokio", "TERM"), ("smol", "INT"), ("tokio", "HUP")] {
+    // Each signal at least once, each runtime too.
+    let signals = ["TERM", "INT", "HUP"].into_iter().cycle();
+    for (runtime, signal) in runtimes().chain(["tokio"]).zip(signals) {
         let mut server = Server::start(&["--runtime", runtime]);
         let mut peer = Peer::join(&server, "/whip", &BOTH_WAYS);
         assert!(
@@ -236,4 +247,28 @@ fn a_hang_up_that_is_to_be_ignored_is() {
     assert_eq!(server.json("/health")["status"], "ok");
     server.signal("TERM");
     assert_eq!(server.exit_code(PATIENCE), Some(0));
+}
+
+/// A soft limit is ours to raise. Under a hard one it may be (root), and otherwise one sentence says what to do.
+#[test]
+fn glommio_raises_the_limit_of_locked_memory_or_says_how_low_it_is() {
+    if !runtimes().any(|runtime| runtime == "glommio") {
+        return;
+    }
+    let server = Server::start_after("ulimit -S -l 64", &["--runtime", "glommio"]);
+    assert_eq!(server.json("/info")["runtime"], "glommio");
+    let server = Server::start_after("ulimit -l 64", &["--runtime", "auto"]);
+    let runtime = server.json("/info")["runtime"].clone();
+    assert!(runtime == "glommio" || runtime == "tokio", "{runtime}");
+    let refused = runtime == "tokio";
+    drop(server);
+    if refused {
+        let said = server::refusal("ulimit -l 64", &["--runtime", "glommio"]);
+        assert!(said.contains("locked memory is 64 KiB"), "{said}");
+        assert!(
+            said.contains("ulimit -l 512") && said.contains("runtime = auto"),
+            "{said}"
+        );
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
 }

@@ -21,23 +21,38 @@ pub(crate) struct Server {
     pub(crate) banner: Vec<String>,
 }
 
+/// `antiphon serve` on free ports, once a shell has done `first`.
+fn command(first: &str, extra: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("{first} && exec \"$0\" \"$@\"")])
+        .arg(PROGRAM)
+        .args(["serve", "--http", "127.0.0.1:0"])
+        .args(["--media-ip", "127.0.0.1", "--media-port", "0"])
+        .args(extra);
+    command
+}
+
+/// What it says instead of starting.
+pub(crate) fn refusal(first: &str, extra: &[&str]) -> String {
+    let output = command(first, extra).output().expect("sh runs");
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).expect("text")
+}
+
 impl Server {
     pub(crate) fn start(extra: &[&str]) -> Self {
-        Self::start_by(Command::new(PROGRAM), extra)
+        Self::start_after("true", extra)
     }
 
     /// With hang-ups ignored from the start, as `nohup` has it.
     pub(crate) fn start_without_hang_up() -> Self {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", PROGRAM]);
-        Self::start_by(shell, &[])
+        Self::start_after("trap '' HUP", &[])
     }
 
-    fn start_by(mut command: Command, extra: &[&str]) -> Self {
-        let mut process = command
-            .args(["serve", "--http", "127.0.0.1:0"])
-            .args(["--media-ip", "127.0.0.1", "--media-port", "0"])
-            .args(extra)
+    /// The same, once a shell has done `first`.
+    pub(crate) fn start_after(first: &str, extra: &[&str]) -> Self {
+        let mut process = command(first, extra)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

@@ -8,7 +8,7 @@ use antiphon_core::limits::RECV_SLOTS;
 use antiphon_core::net::{Datagram, Ecn};
 
 use super::*;
-use crate::sys::Fault;
+use crate::Fault;
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -309,10 +309,7 @@ fn a_full_socket_keeps_the_rest_of_the_batch_in_order() {
         );
     }
     // Loopback takes a datagram off the sender's books at once, so it never pushes back by itself.
-    socket
-        .outbound
-        .faults
-        .extend([Fault::Short(2), Fault::Errno(libc::EAGAIN)]);
+    socket.fail_sends([Fault::Short(2), Fault::Errno(libc::EAGAIN)].map(Some));
     assert_eq!(
         socket.send(&mut batch),
         SendOutcome {
@@ -349,7 +346,7 @@ fn a_refused_run_is_sent_again_one_by_one() {
         for byte in 0..5 {
             batch.push(meta(peer.local_addr().unwrap()), &[byte; 100]);
         }
-        socket.outbound.faults.push_back(Fault::Errno(errno));
+        socket.fail_sends([Some(Fault::Errno(errno))]);
         assert_eq!(socket.send(&mut batch).sent, 5);
         for byte in 0..5 {
             assert_eq!(recv_at(&peer), [byte; 100]);
@@ -376,8 +373,8 @@ fn refusals_are_counted_by_kind_and_the_batch_goes_on() {
         batch.push(meta(peer.local_addr().unwrap()), &vec![7; size]);
     }
     let interrupted = Fault::Errno(libc::EINTR);
-    socket.outbound.faults.push_back(interrupted);
-    socket.outbound.faults.extend(errors.map(Fault::Errno));
+    socket.fail_sends([Some(interrupted)]);
+    socket.fail_sends(errors.map(Fault::Errno).map(Some));
     let outcome = socket.send(&mut batch);
     assert_eq!(
         outcome,
