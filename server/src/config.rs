@@ -22,6 +22,8 @@ const DRAIN_SECS_DEFAULT: u64 = 10;
 const DRAIN_SECS_MAX: u64 = 3_600;
 const RATE_LIMIT_DEFAULT: u32 = 200;
 const RATE_LIMIT_MAX: u32 = 1_000_000;
+const CAPTURE_MIB_DEFAULT: u64 = 1_024;
+const CAPTURE_MIB_MAX: u64 = 1 << 20;
 /// Set for the tests of a development tree, in whose shell the server may run.
 const VECTORS_VARIABLE: &str = "ANTIPHON_VECTORS";
 
@@ -55,8 +57,21 @@ pub struct Config {
     /// POST, PATCH and DELETE requests a second for each client address; 0: no limit, nor one on what a
     /// client network holds, for a server behind a proxy, where all come from one address.
     pub rate_limit: u32,
+    /// Whether every datagram is written to a file.
+    pub capture: Option<CaptureChoice>,
     /// How long slow senders are waited for.
     pub patience: Patience,
+}
+
+/// What is captured, and where to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureChoice {
+    /// A file that is not there yet.
+    pub path: PathBuf,
+    /// With the secrets to open it.
+    pub with_keys: bool,
+    /// Bytes it may grow to.
+    pub bytes_max: u64,
 }
 
 /// How long the server waits for a client that sends or reads slowly. Not an option: tests shorten it.
@@ -270,6 +285,23 @@ struct Options {
     /// POST, PATCH and DELETE requests a second for each client address; 0 for no limit [default: 200]
     #[arg(long, global = true, env = "ANTIPHON_RATE_LIMIT", value_name = "N")]
     rate_limit: Option<u32>,
+    /// Writes every datagram of the media ports to a new pcapng file
+    #[arg(long, global = true, env = "ANTIPHON_CAPTURE", value_name = "FILE")]
+    capture: Option<PathBuf>,
+    /// Writes the secrets that open the calls into it too
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_CAPTURE_KEYS",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+    )]
+    capture_keys: Option<bool>,
+    /// MiB a capture may grow to [default: 1024]
+    #[arg(long, global = true, env = "ANTIPHON_CAPTURE_MIB", value_name = "N")]
+    capture_mib: Option<u64>,
 }
 
 impl Config {
@@ -319,6 +351,9 @@ impl Options {
             drain_seconds: self.drain_seconds.or(other.drain_seconds),
             cors_origin: self.cors_origin.or(other.cors_origin),
             rate_limit: self.rate_limit.or(other.rate_limit),
+            capture: self.capture.or(other.capture),
+            capture_keys: self.capture_keys.or(other.capture_keys),
+            capture_mib: self.capture_mib.or(other.capture_mib),
         }
     }
 
@@ -370,6 +405,7 @@ impl Options {
             drain: Duration::from_secs(in_range("drain_seconds", drain, 0, DRAIN_SECS_MAX)?),
             cors_origins,
             rate_limit: in_range("rate_limit", rate_limit, 0, RATE_LIMIT_MAX)?,
+            capture: capture_choice(self.capture, self.capture_keys, self.capture_mib)?,
             patience: Patience {
                 head: HEAD_TIMEOUT,
                 body: BODY_TIMEOUT,
@@ -485,6 +521,32 @@ fn tls_choice(
             "it needs `tls_cert` beside it",
         )),
     }
+}
+
+fn capture_choice(
+    path: Option<PathBuf>,
+    keys: Option<bool>,
+    mib: Option<u64>,
+) -> Result<Option<CaptureChoice>, ConfigError> {
+    let with_keys = keys.unwrap_or(false);
+    let mib = in_range(
+        "capture_mib",
+        mib.unwrap_or(CAPTURE_MIB_DEFAULT),
+        1,
+        CAPTURE_MIB_MAX,
+    )?;
+    if path.is_none() && with_keys {
+        return Err(refused(
+            "capture_keys",
+            true,
+            "it needs `capture` beside it",
+        ));
+    }
+    Ok(path.map(|path| CaptureChoice {
+        path,
+        with_keys,
+        bytes_max: mib << 20,
+    }))
 }
 
 fn in_range<T: PartialOrd + ToString>(
