@@ -47,7 +47,7 @@ fn totals(text: &mut String, report: &Report) {
     let seconds = report.totals.duration.as_secs_f64();
     line(
         text,
-        &format!("{streams} streams in {frames} frames over {seconds:.3} s; arrival times: {pace}"),
+        &format!("Streams {streams}, frames {frames} over {seconds:.3} s; arrival times: {pace}"),
     );
     line(
         text,

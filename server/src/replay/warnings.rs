@@ -1,6 +1,11 @@
 //! What a person should know of a report beside its figures.
 
+use std::time::Duration;
+
 use antiphon_core::replay::{Pace, Report, Skip, SrtpReport};
+
+/// Interfaces and directions that are stamped apart step back by less all the time.
+const STEP_BACK: Duration = Duration::from_millis(10);
 
 /// A sentence each; none when all is well.
 pub(super) fn of(report: &Report) -> Vec<String> {
@@ -27,7 +32,7 @@ pub(super) fn of(report: &Report) -> Vec<String> {
             "{count} datagrams look like TURN channel messages, which are not looked into"
         ));
     }
-    if totals.stamps_back > 0 {
+    if totals.stamp_back_max >= STEP_BACK {
         let (count, by) = (totals.stamps_back, totals.stamp_back_max);
         sentences.push(format!(
             "{count} frames are stamped earlier than one before them, by up to {by:?}: jitter shows it, time stood still"

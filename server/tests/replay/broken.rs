@@ -108,7 +108,7 @@ fn the_table_is_aligned_and_ends_in_totals() {
     );
     assert_eq!(lines[0].len(), lines[1].len(), "{text}");
     assert!(
-        text.contains("1 streams in 10 frames over 0.180 s; arrival times: capture"),
+        text.contains("Streams 1, frames 10 over 0.180 s; arrival times: capture"),
         "{text}"
     );
     assert!(
