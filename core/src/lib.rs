@@ -16,6 +16,8 @@ pub mod plan;
 pub mod rate;
 pub mod receive;
 pub mod repair;
+#[cfg(feature = "replay")]
+pub mod replay;
 pub mod rng;
 pub mod route;
 pub mod sdp;

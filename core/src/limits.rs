@@ -178,6 +178,39 @@ pub const ASKS_PER_DATAGRAM_MAX: usize = 512;
 /// Sequence numbers one NACK of ours names: 64 is a burst of 80 kB, more calls for a keyframe.
 pub const NACKS_PER_DATAGRAM_MAX: usize = 64;
 
+// --- Replay of captures ---
+
+/// Bytes of one record of a capture file: as Wireshark has it.
+pub const CAPTURE_RECORD_BYTES_MAX: usize = 16 << 20;
+/// Interfaces of one section of a pcapng file; frames of those beyond are counted.
+pub const CAPTURE_INTERFACES_MAX: usize = 1_024;
+/// VLAN tags of a frame: two are in use (802.1ad), a few more cost nothing.
+pub const VLAN_TAGS_MAX: usize = 4;
+/// Headers between IPv6's own and UDP's: each kind once and one more.
+pub const IPV6_HEADERS_MAX: usize = 8;
+/// Fragmented IP packets put together at one time, at most 64 KiB each.
+pub const REPLAY_FRAGMENTED_MAX: usize = 256;
+/// Holes in something that comes in pieces: the largest IP packet has 52 of 1,280 bytes.
+pub const REPLAY_PIECES_MAX: usize = 64;
+/// Bytes of a DTLS hello: those with post-quantum key shares have about 2,000.
+pub const REPLAY_HELLO_BYTES_MAX: usize = 16 << 10;
+/// Pairs of addresses whose DTLS handshakes are followed.
+pub const REPLAY_ASSOCIATIONS_MAX: usize = 16_384;
+/// Master secrets of a key log.
+pub const REPLAY_SECRETS_MAX: usize = 65_536;
+/// SRTP keys, one a direction.
+pub const REPLAY_KEYS_MAX: usize = 2 * REPLAY_ASSOCIATIONS_MAX;
+/// Packets of one flow for which every key is tried: a flow without a key must not cost that for ever.
+pub const REPLAY_KEY_TRIES_MAX: u32 = 64;
+/// RTP sources followed, 5 KiB each: a server's capture of 4,000 calls.
+pub const REPLAY_STREAMS_MAX: usize = 16_384;
+/// Pairs of addresses known to carry media.
+pub const REPLAY_FLOWS_MAX: usize = 65_536;
+/// A packet of a captured stream that is this far behind, and should not be, is a new beginning (RFC 3550 §A.1).
+pub const MISORDER_MAX: u64 = 100;
+/// Bytes of an encoding name that a user may give.
+pub const CODEC_NAME_BYTES_MAX: usize = 32;
+
 // --- Stopping a driver ---
 
 /// Turns a stopped driver still makes, so that a full command lane is worked off.

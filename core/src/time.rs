@@ -147,7 +147,13 @@ impl Epoch {
     /// Wall time of a timestamp, as sender reports carry it.
     #[must_use]
     pub fn ntp(&self, at: Timestamp) -> NtpTime {
-        NtpTime::from_unix(self.unix + Duration::from_nanos(at.as_nanos()))
+        NtpTime::from_unix(self.unix(at))
+    }
+
+    /// Wall time of a timestamp, since 1970.
+    #[must_use]
+    pub fn unix(&self, at: Timestamp) -> Duration {
+        self.unix + Duration::from_nanos(at.as_nanos())
     }
 }
 

@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::de::{Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::cli::Tool;
 use crate::limits::{ANNOUNCED_ADDRESSES_MAX, BODY_TIMEOUT, HEAD_TIMEOUT, WRITE_TIMEOUT};
 
 const HTTP_DEFAULT: &str = "127.0.0.1:8080";
@@ -28,6 +29,8 @@ const DRAIN_SECS_DEFAULT: u64 = 10;
 const DRAIN_SECS_MAX: u64 = 3_600;
 const RATE_LIMIT_DEFAULT: u32 = 200;
 const RATE_LIMIT_MAX: u64 = 1_000_000;
+const CAPTURE_MIB_DEFAULT: u64 = 1_024;
+const CAPTURE_MIB_MAX: u64 = 1 << 20;
 /// Set for the tests of a development tree, in whose shell the server may run.
 const VECTORS_VARIABLE: &str = "ANTIPHON_VECTORS";
 
@@ -63,8 +66,21 @@ pub struct Config {
     /// POST, PATCH and DELETE requests a second for each client address; 0: no limit, nor one on what a
     /// client network holds, for a server behind a proxy, where all come from one address.
     pub rate_limit: u32,
+    /// Whether every datagram is written to a file.
+    pub capture: Option<CaptureChoice>,
     /// How long slow senders are waited for.
     pub patience: Patience,
+}
+
+/// What is captured, and where to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureChoice {
+    /// A file that is not there yet.
+    pub path: PathBuf,
+    /// With the secrets to open it.
+    pub with_keys: bool,
+    /// Bytes it may grow to.
+    pub bytes_max: u64,
 }
 
 /// How long the server waits for a client that sends or reads slowly. Not an option: tests shorten it.
@@ -126,6 +142,9 @@ pub enum ConfigError {
     /// The command line or a variable. Also carries `--help` and `--version`.
     #[error("{0}")]
     Usage(#[from] clap::Error),
+    /// A tool behind options of the server.
+    #[error("a tool comes first and takes options of its own; see `antiphon --help`")]
+    MisplacedTool,
     /// The configuration file cannot be read.
     #[error("cannot read the configuration file {path}: {error}")]
     Unreadable {
@@ -179,6 +198,9 @@ struct Cli {
 enum Verb {
     /// Runs the server (the default).
     Serve,
+    // Listed here for `--help`; `Tool::parse` has seen those that stand where they belong.
+    #[command(flatten)]
+    Tool(Tool),
 }
 
 /// The options, each as a flag, a variable and a key of the file.
@@ -323,6 +345,31 @@ struct Options {
     )]
     #[serde(deserialize_with = "whole::<_, u32, 0, RATE_LIMIT_MAX>")]
     rate_limit: Option<u32>,
+    /// Writes every datagram of the media ports to a new pcapng file
+    #[arg(long, global = true, env = "ANTIPHON_CAPTURE", value_name = "FILE")]
+    capture: Option<PathBuf>,
+    /// Writes the secrets that open the calls into it too
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_CAPTURE_KEYS",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+    )]
+    capture_keys: Option<bool>,
+    /// MiB a capture may grow to [default: 1024]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_CAPTURE_MIB",
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = parse_whole::<u64, 1, CAPTURE_MIB_MAX>,
+    )]
+    #[serde(deserialize_with = "whole::<_, u64, 1, CAPTURE_MIB_MAX>")]
+    capture_mib: Option<u64>,
 }
 
 impl Config {
@@ -333,7 +380,9 @@ impl Config {
     pub fn load(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
         let cli = Cli::try_parse_from(arguments)?;
         check_variables(std::env::vars_os().map(|(name, _)| name))?;
-        let (Some(Verb::Serve) | None) = cli.command;
+        if let Some(Verb::Tool(_)) = cli.command {
+            return Err(ConfigError::MisplacedTool);
+        }
         let file = match &cli.config {
             Some(path) => read_file(path)?,
             None => Options::default(),
@@ -371,6 +420,9 @@ impl Options {
             drain_seconds: self.drain_seconds.or(other.drain_seconds),
             cors_origin: self.cors_origin.or(other.cors_origin),
             rate_limit: self.rate_limit.or(other.rate_limit),
+            capture: self.capture.or(other.capture),
+            capture_keys: self.capture_keys.or(other.capture_keys),
+            capture_mib: self.capture_mib.or(other.capture_mib),
         }
     }
 
@@ -416,6 +468,7 @@ impl Options {
             drain: Duration::from_secs(self.drain_seconds.unwrap_or(DRAIN_SECS_DEFAULT)),
             cors_origins,
             rate_limit: self.rate_limit.unwrap_or(RATE_LIMIT_DEFAULT),
+            capture: capture_choice(self.capture, self.capture_keys, self.capture_mib)?,
             patience: Patience {
                 head: HEAD_TIMEOUT,
                 body: BODY_TIMEOUT,
@@ -531,6 +584,27 @@ fn tls_choice(
             "it needs `tls_cert` beside it",
         )),
     }
+}
+
+fn capture_choice(
+    path: Option<PathBuf>,
+    keys: Option<bool>,
+    mib: Option<u64>,
+) -> Result<Option<CaptureChoice>, ConfigError> {
+    let with_keys = keys.unwrap_or(false);
+    let mib = mib.unwrap_or(CAPTURE_MIB_DEFAULT);
+    if path.is_none() && with_keys {
+        return Err(refused(
+            "capture_keys",
+            true,
+            "it needs `capture` beside it",
+        ));
+    }
+    Ok(path.map(|path| CaptureChoice {
+        path,
+        with_keys,
+        bytes_max: mib << 20,
+    }))
 }
 
 fn refused(key: &'static str, value: impl ToString, allowed: impl Into<String>) -> ConfigError {

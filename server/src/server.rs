@@ -14,9 +14,10 @@ use tracing::{error, info, warn};
 use crate::app::App;
 use crate::auth::{Access, TokenFileError};
 use crate::candidates::host_addresses;
+use crate::capture::Capture;
 use crate::config::{Config, TlsChoice};
 use crate::control::{Control, Link};
-use crate::limits::SHARDS_STOP_TIMEOUT;
+use crate::limits::{CAPTURE_STOP_TIMEOUT, SHARDS_STOP_TIMEOUT};
 use crate::shards::{Shards, ShardsError};
 use crate::tls::{self, TlsError};
 use crate::{events, http};
@@ -59,6 +60,7 @@ pub struct Server {
     listener: TcpListener,
     tls: Option<Tls>,
     links: Vec<Link>,
+    capture: Option<Capture>,
     banner: Vec<String>,
 }
 
@@ -89,7 +91,12 @@ impl Server {
         let listener = TcpListener::bind(config.http).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let banner = banner(&config, address, &addresses, &shards);
-        let Shards { links, runtime, .. } = shards;
+        let Shards {
+            links,
+            runtime,
+            capture,
+            ..
+        } = shards;
         let lanes = links.iter().map(|link| link.commands.clone()).collect();
         let sites = links.iter().map(|link| link.site.clone()).collect();
         let control = Control::new(lanes);
@@ -99,6 +106,7 @@ impl Server {
             listener,
             tls,
             links,
+            capture,
             banner,
         })
     }
@@ -134,6 +142,7 @@ impl Server {
             listener,
             tls,
             links,
+            capture,
             ..
         } = self;
         let mut followers = JoinSet::new();
@@ -171,6 +180,15 @@ impl Server {
         {
             error!("the media threads did not stop");
         }
+        if let Some(capture) = capture {
+            let finished = tokio::task::spawn_blocking(move || capture.finish());
+            if tokio::time::timeout(CAPTURE_STOP_TIMEOUT, finished)
+                .await
+                .is_err()
+            {
+                error!("the capture was not closed in time");
+            }
+        }
         app.stopping.send_replace(true);
         if http.await.is_err() {
             error!("the HTTP task panicked");
@@ -202,6 +220,15 @@ fn banner(
         "  runtime         {}, because {}",
         shards.runtime, shards.reason
     ));
+    if let Some(choice) = &config.capture {
+        let path = choice.path.display();
+        let keys = if choice.with_keys {
+            ", and the keys to them"
+        } else {
+            ""
+        };
+        lines.push(format!("  capture         every datagram to {path}{keys}"));
+    }
     for Link { site, .. } in &shards.links {
         let got = site.receive_buffer_bytes;
         let advice = if got < RECV_BUFFER_BYTES_WANTED {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 #[cfg(feature = "glommio")]
 use std::time::Duration;
 
-use antiphon_core::drive::{Pump, ShardHandle, Turner};
+use antiphon_core::drive::{Pump, ShardHandle, Tapped, Turner};
 use antiphon_core::ids::ShardId;
 use antiphon_core::message::Event;
 use antiphon_core::rng::Seed;
@@ -15,6 +15,7 @@ use antiphon_core::shard::{ConfigError, Shard, ShardConfig};
 use antiphon_udp::{Clock, RECV_BUFFER_BYTES_WANTED, Socket};
 use tracing::error;
 
+use crate::capture::{Capture, CaptureError, Recorder};
 use crate::config::{Config, RuntimeChoice};
 use crate::control::{Link, Site, event_lane};
 
@@ -36,6 +37,8 @@ pub struct Shards {
     pub runtime: &'static str,
     /// Why this one.
     pub reason: String,
+    /// What records them, if anything does.
+    pub capture: Option<Capture>,
 }
 
 /// Why the shards did not start.
@@ -64,6 +67,9 @@ pub enum ShardsError {
     /// A setting of the shard.
     #[error(transparent)]
     Shard(#[from] ConfigError),
+    /// The capture.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
 }
 
 #[derive(Clone, Debug)]
@@ -84,7 +90,24 @@ enum Runtime {
 /// # Errors
 /// [`ShardsError`], naming the option to change.
 pub fn start(config: &Config) -> Result<Shards, ShardsError> {
-    let identity = Identity::generate().map_err(|e| ShardsError::Identity(e.to_string()))?;
+    let capture = config
+        .capture
+        .as_ref()
+        .map(|choice| Capture::start(&choice.path, config.shards, choice.bytes_max));
+    let capture = capture.transpose()?;
+    let handle = capture.as_ref().map(Capture::handle);
+    let identity = match &handle {
+        Some(handle)
+            if config
+                .capture
+                .as_ref()
+                .is_some_and(|choice| choice.with_keys) =>
+        {
+            Identity::generate_telling(handle.secret_sink())
+        }
+        _ => Identity::generate(),
+    };
+    let identity = identity.map_err(|e| ShardsError::Identity(e.to_string()))?;
     let mut seed = [0; 32];
     aws_lc_rs::rand::fill(&mut seed).map_err(|e| ShardsError::Identity(e.to_string()))?;
     let seed = Seed::new(seed);
@@ -94,11 +117,18 @@ pub fn start(config: &Config) -> Result<Shards, ShardsError> {
         sessions_max: config.max_sessions,
     });
     shared.check()?;
-    start_with(config, move |id, clock| {
+    let pump = move |id: ShardId, clock: &Clock| {
         let seed = seed.derive("shard", u64::from(id.0));
         let shard = Shard::new(id, shared, clock.epoch(), seed);
         Pump::new(shard.expect("the configuration was checked"))
-    })
+    };
+    let shards = match handle {
+        Some(handle) => start_with(config, move |id, clock| {
+            Tapped::new(pump(id, clock), Recorder::new(handle, id, clock.epoch()))
+        }),
+        None => start_with(config, pump),
+    };
+    Ok(Shards { capture, ..shards? })
 }
 
 /// Starts a shard for each that `config` asks for; `make` makes what is driven, on its own thread.
@@ -114,6 +144,7 @@ pub fn start_with<T: Turner + 'static>(
         links: Vec::new(),
         runtime: runtime.name(),
         reason,
+        capture: None,
     };
     for number in 0..config.shards {
         match start_one(config, &runtime, ShardId(number), make.clone()) {

@@ -87,9 +87,15 @@ impl RecvBatch {
 
     /// Each datagram in order of arrival, coalesced ones split again.
     pub fn datagrams(&mut self) -> impl Iterator<Item = Datagram<'_>> {
+        self.datagrams_after(0)
+    }
+
+    /// The same without those of the first `slots` slots.
+    pub(super) fn datagrams_after(&mut self, slots: usize) -> impl Iterator<Item = Datagram<'_>> {
         self.storage
             .chunks_exact_mut(RECV_SLOT_BYTES)
             .zip(&self.metas)
+            .skip(slots)
             .flat_map(|(slot, meta)| {
                 let (filled, _) = slot.split_at_mut(meta.len);
                 filled
@@ -135,6 +141,10 @@ struct Entry {
     start: u32,
     len: u32,
 }
+
+/// Remembers a transmit that waits, to look at once it was consumed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark(Entry);
 
 /// Transmits in the order they will be sent, their bytes in one arena, written once.
 #[derive(Debug, Default)]
@@ -246,6 +256,16 @@ impl TransmitBatch {
     /// pump calls it right after a send, with the clock read again, for the forwarding delay.
     pub fn drain_consumed(&mut self) -> impl Iterator<Item = Timestamp> {
         self.consumed.drain(..)
+    }
+
+    /// A mark on each transmit that waits, oldest first.
+    pub(super) fn marks(&self) -> impl Iterator<Item = Mark> {
+        self.entries.iter().copied().map(Mark)
+    }
+
+    /// A transmit that waited when it was marked. Its bytes lie where they lay until the next is pushed.
+    pub(super) fn consumed(&self, mark: &Mark) -> (TransmitMeta, &[u8]) {
+        (mark.0.meta, self.bytes(&mark.0))
     }
 
     fn bytes(&self, entry: &Entry) -> &[u8] {

@@ -6,11 +6,13 @@ mod batch;
 mod handle;
 mod mailbox;
 mod pump;
+mod tap;
 
 pub use batch::{Lane, RecvBatch, RecvMeta, TransmitBatch, TransmitMeta};
 pub use handle::ShardHandle;
 pub use mailbox::{Full, Mailbox};
 pub use pump::Pump;
+pub use tap::{Sent, Tapped, Watch};
 
 use crate::ids::ShardId;
 use crate::limits::LAST_TURNS_MAX;

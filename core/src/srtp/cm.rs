@@ -1,4 +1,4 @@
-//! AES in counter mode with HMAC-SHA1 cut to 80 bits (RFC 3711 §4).
+//! AES in counter mode with HMAC-SHA1 cut to 80 bits, or to 32 (RFC 3711 §4).
 
 use aws_lc_rs::cipher::{EncryptingKey, EncryptionContext};
 use aws_lc_rs::iv::FixedLength;
@@ -10,15 +10,15 @@ use super::inbound::OpenError;
 use super::keys::counter_key;
 use super::suite::NonceInput;
 
-/// Both keys zeroise themselves.
-pub(super) struct Cm {
+/// `TAG` bytes authenticate a packet: 10, or in captures of others 4. Both keys zeroise themselves.
+pub(super) struct Cm<const TAG: usize = 10> {
     cipher: EncryptingKey,
     mac: hmac::Key,
     salt: Zeroizing<[u8; 14]>,
 }
 
-impl Cm {
-    pub(super) const TAG_BYTES: usize = 10;
+impl<const TAG: usize> Cm<TAG> {
+    pub(super) const TAG_BYTES: usize = TAG;
 
     /// `key` must have 16 bytes.
     pub(super) fn new(key: &[u8], mac: &[u8; 20], salt: Zeroizing<[u8; 14]>) -> Self {
@@ -39,10 +39,10 @@ impl Cm {
     ) -> Result<usize, OpenError> {
         let text_end = packet
             .len()
-            .checked_sub(Self::TAG_BYTES)
+            .checked_sub(TAG)
             .filter(|end| *end >= header_len)
             .ok_or(OpenError::Short)?;
-        let mut received = [0; Self::TAG_BYTES];
+        let mut received = [0; TAG];
         received.copy_from_slice(&packet[text_end..]);
         // The tag covers the packet and then the rollover counter. Written over the tag, the
         // counter makes one run of bytes of both, which is hashed faster than two.
@@ -77,7 +77,7 @@ impl Cm {
         packet: &mut [u8],
     ) -> Result<usize, OpenError> {
         let (authenticated, received) = packet
-            .split_last_chunk_mut::<{ Self::TAG_BYTES }>()
+            .split_last_chunk_mut::<TAG>()
             .ok_or(OpenError::Short)?;
         verify(&self.tag(authenticated), received)?;
         let (packet, _index_word) = authenticated
@@ -89,7 +89,7 @@ impl Cm {
     }
 
     pub(super) fn seal_rtcp(&self, nonce: NonceInput, index_word: [u8; 4], out: &mut [u8]) {
-        let authenticated_len = out.len() - Self::TAG_BYTES;
+        let authenticated_len = out.len() - TAG;
         let (authenticated, tag) = out.split_at_mut(authenticated_len);
         let (packet, index) = authenticated.split_at_mut(authenticated_len - index_word.len());
         self.apply(nonce, &mut packet[RTCP_CLEAR_BYTES..]);
@@ -98,20 +98,15 @@ impl Cm {
     }
 
     /// The tag of `packet[..text_end]`; four of the bytes behind become the rollover counter.
-    fn rtp_tag(
-        &self,
-        nonce: NonceInput,
-        packet: &mut [u8],
-        text_end: usize,
-    ) -> [u8; Self::TAG_BYTES] {
+    fn rtp_tag(&self, nonce: NonceInput, packet: &mut [u8], text_end: usize) -> [u8; TAG] {
         let end = text_end + 4;
         packet[text_end..end].copy_from_slice(&nonce.rollover_counter().to_be_bytes());
         self.tag(&packet[..end])
     }
 
-    fn tag(&self, authenticated: &[u8]) -> [u8; Self::TAG_BYTES] {
-        let mut tag = [0; Self::TAG_BYTES];
-        tag.copy_from_slice(&hmac::sign(&self.mac, authenticated).as_ref()[..Self::TAG_BYTES]);
+    fn tag(&self, authenticated: &[u8]) -> [u8; TAG] {
+        let mut tag = [0; TAG];
+        tag.copy_from_slice(&hmac::sign(&self.mac, authenticated).as_ref()[..TAG]);
         tag
     }
 
@@ -135,7 +130,7 @@ pub(super) fn apply_key_stream(key: &EncryptingKey, counter: [u8; 16], text: &mu
 }
 
 /// Takes as long wherever the tags differ.
-fn verify(computed: &[u8; Cm::TAG_BYTES], received: &[u8; Cm::TAG_BYTES]) -> Result<(), OpenError> {
+fn verify(computed: &[u8], received: &[u8]) -> Result<(), OpenError> {
     constant_time::verify_slices_are_equal(computed, received)
         .map_err(|_| OpenError::Unauthenticated)
 }

@@ -76,6 +76,17 @@ impl Inbound {
         keys::derive_checked(profile, key, salt).map(|suites| Self::from_suites(profile, suites))
     }
 
+    /// The same for `AES128_CM_SHA1_32`, which WebRTC does not agree to: for captures of others. It opens RTP
+    /// with tags of 4 bytes, and in all else is [`ProfileName::Aes128CmSha1_80`].
+    ///
+    /// # Errors
+    /// A length is not exactly that of the profile.
+    #[cfg(feature = "replay")]
+    pub fn from_master_with_short_tags(key: &[u8], salt: &[u8]) -> Result<Self, KeyError> {
+        let suites = keys::derive_with_short_tags(key, salt)?;
+        Ok(Self::from_suites(ProfileName::Aes128CmSha1_80, suites))
+    }
+
     pub(super) fn from_suites(profile: ProfileName, suites: Suites) -> Self {
         Self {
             profile,

@@ -102,6 +102,16 @@ pub(super) fn derive_checked(
     Ok(derive(profile, key, salt))
 }
 
+/// As [`derive_checked`] for `AES128_CM_SHA1_32`: RTP has tags of 4 bytes, RTCP keeps 10 (RFC 5764 §4.1.2).
+#[cfg(feature = "replay")]
+pub(super) fn derive_with_short_tags(key: &[u8], salt: &[u8]) -> Result<Suites, KeyError> {
+    let suites = derive_checked(ProfileName::Aes128CmSha1_80, key, salt)?;
+    Ok(Suites {
+        rtp: Suite::ShortCm(Box::new(KeyDerivation::new(key, salt).cm(0))),
+        rtcp: suites.rtcp,
+    })
+}
+
 fn derive(profile: ProfileName, key: &[u8], salt: &[u8]) -> Suites {
     let derivation = KeyDerivation::new(key, salt);
     Suites {
@@ -170,23 +180,27 @@ impl KeyDerivation {
     }
 
     fn suite(&self, profile: ProfileName, first_label: u8) -> Suite {
-        let mut key = Zeroizing::new([0; 32]);
-        let key = &mut key[..key_bytes(profile)];
-        self.fill(first_label, key);
         match profile {
             ProfileName::AeadAes256Gcm | ProfileName::AeadAes128Gcm => {
+                let mut key = Zeroizing::new([0; 32]);
+                let key = &mut key[..key_bytes(profile)];
+                self.fill(first_label, key);
                 let mut salt = Zeroizing::new([0; 12]);
                 self.fill(first_label + 2, &mut *salt);
                 Suite::Gcm(Gcm::new(key, salt))
             }
-            ProfileName::Aes128CmSha1_80 => {
-                let mut mac = Zeroizing::new([0; 20]);
-                self.fill(first_label + 1, &mut *mac);
-                let mut salt = Zeroizing::new([0; SALT_BYTES]);
-                self.fill(first_label + 2, &mut *salt);
-                Suite::Cm(Box::new(Cm::new(key, &mac, salt)))
-            }
+            ProfileName::Aes128CmSha1_80 => Suite::Cm(Box::new(self.cm(first_label))),
         }
+    }
+
+    fn cm<const TAG: usize>(&self, first_label: u8) -> Cm<TAG> {
+        let mut key = Zeroizing::new([0; 16]);
+        self.fill(first_label, &mut *key);
+        let mut mac = Zeroizing::new([0; 20]);
+        self.fill(first_label + 1, &mut *mac);
+        let mut salt = Zeroizing::new([0; SALT_BYTES]);
+        self.fill(first_label + 2, &mut *salt);
+        Cm::new(&*key, &mac, salt)
     }
 }
 

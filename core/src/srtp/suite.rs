@@ -1,4 +1,4 @@
-//! The two ciphers behind one face. They know nonces, tags and layout; they hold no state.
+//! The ciphers behind one face. They know nonces, tags and layout; they hold no state.
 
 use super::cm::Cm;
 use super::gcm::Gcm;
@@ -10,6 +10,9 @@ use super::inbound::OpenError;
 pub(super) enum Suite {
     Gcm(Gcm),
     Cm(Box<Cm>),
+    /// Of captures alone, and never of RTCP.
+    #[cfg(feature = "replay")]
+    ShortCm(Box<Cm<4>>),
 }
 
 impl Suite {
@@ -17,7 +20,9 @@ impl Suite {
     pub(super) const fn rtp_overhead(&self) -> usize {
         match self {
             Self::Gcm(_) => Gcm::TAG_BYTES,
-            Self::Cm(_) => Cm::TAG_BYTES,
+            Self::Cm(_) => <Cm>::TAG_BYTES,
+            #[cfg(feature = "replay")]
+            Self::ShortCm(_) => Cm::<4>::TAG_BYTES,
         }
     }
 
@@ -31,7 +36,9 @@ impl Suite {
     pub(super) const fn rtcp_index_from_end(&self) -> usize {
         match self {
             Self::Gcm(_) => 4,
-            Self::Cm(_) => 4 + Cm::TAG_BYTES,
+            Self::Cm(_) => 4 + <Cm>::TAG_BYTES,
+            #[cfg(feature = "replay")]
+            Self::ShortCm(_) => 4 + Cm::<4>::TAG_BYTES,
         }
     }
 
@@ -46,6 +53,8 @@ impl Suite {
         match self {
             Self::Gcm(gcm) => gcm.open_rtp(nonce, packet, header_len),
             Self::Cm(cm) => cm.open_rtp(nonce, packet, header_len),
+            #[cfg(feature = "replay")]
+            Self::ShortCm(cm) => cm.open_rtp(nonce, packet, header_len),
         }
     }
 
@@ -63,6 +72,8 @@ impl Suite {
         match self {
             Self::Gcm(gcm) => gcm.seal_rtp(nonce, out, header_len, prefix, payload),
             Self::Cm(cm) => cm.seal_rtp(nonce, out, header_len, prefix, payload),
+            #[cfg(feature = "replay")]
+            Self::ShortCm(cm) => cm.seal_rtp(nonce, out, header_len, prefix, payload),
         }
     }
 
@@ -75,6 +86,8 @@ impl Suite {
         match self {
             Self::Gcm(gcm) => gcm.open_rtcp(nonce, packet),
             Self::Cm(cm) => cm.open_rtcp(nonce, packet),
+            #[cfg(feature = "replay")]
+            Self::ShortCm(cm) => cm.open_rtcp(nonce, packet),
         }
     }
 
@@ -84,6 +97,8 @@ impl Suite {
         match self {
             Self::Gcm(gcm) => gcm.seal_rtcp(nonce, index_word, out),
             Self::Cm(cm) => cm.seal_rtcp(nonce, index_word, out),
+            #[cfg(feature = "replay")]
+            Self::ShortCm(cm) => cm.seal_rtcp(nonce, index_word, out),
         }
     }
 }

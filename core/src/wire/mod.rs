@@ -10,7 +10,7 @@
 
 use thiserror::Error;
 
-mod bytes;
+pub(crate) mod bytes;
 pub mod payload;
 pub mod rtcp;
 pub mod rtp;

@@ -56,6 +56,7 @@ impl Rig {
             shard.set(|habits| habits.connects = true);
         }
         let running = Shards {
+            capture: None,
             links,
             runtime: "fake",
             reason: "this is a test".to_owned(),

@@ -1,6 +1,7 @@
 //! The real program over real sockets, called by str0m: an independent implementation of everything
 //! between the offer and the last packet.
 
+mod capture;
 mod peer;
 mod server;
 

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use dimpl::crypto::CryptoProvider;
 use dimpl::{Config, DtlsCertificate};
 
 use super::handshake::Tape;
+use super::secrets::{Listener, SecretSink};
 use super::signing::OneKey;
 use crate::limits::{DTLS_DATAGRAMS_MAX, SETUP_TIMEOUT};
 use crate::plan::Fingerprint;
@@ -80,13 +82,24 @@ impl Identity {
     /// # Errors
     /// If the crypto library fails; nothing a peer can cause.
     pub fn generate() -> Result<Self, IdentityError> {
-        Self::with_config(base_config())
+        Self::with_config(base_config(), crypto_provider())
+    }
+
+    /// The same, telling `sink` the master secret of every handshake, for a capture that shall be opened later.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate).
+    pub fn generate_telling(sink: SecretSink) -> Result<Self, IdentityError> {
+        let mut provider = crypto_provider();
+        provider.hmac_provider = Listener::leak(sink, provider.hmac_provider);
+        Self::with_config(base_config(), provider)
     }
 
     /// The same, with the DTLS library's own randomness (timer jitter) seeded.
     #[cfg(test)]
     pub(super) fn seeded(seed: u64) -> Self {
-        Self::with_config(base_config().dangerously_set_rng_seed(seed)).expect("crypto works")
+        let config = base_config().dangerously_set_rng_seed(seed);
+        Self::with_config(config, crypto_provider()).expect("crypto works")
     }
 
     /// The identity of an earlier run: its sessions take the outcomes of their handshakes from `tape`.
@@ -129,7 +142,10 @@ impl Identity {
         }
     }
 
-    fn with_config(builder: dimpl::ConfigBuilder) -> Result<Self, IdentityError> {
+    fn with_config(
+        builder: dimpl::ConfigBuilder,
+        mut provider: CryptoProvider,
+    ) -> Result<Self, IdentityError> {
         let made = str0m_aws_lc_rs::default_provider()
             .dtls_provider
             .generate_certificate();
@@ -139,7 +155,6 @@ impl Identity {
             private_key: made.private_key,
         };
         let fingerprint = fingerprint_of(&certificate.certificate);
-        let mut provider = str0m_aws_lc_rs::dimpl_crypto_provider();
         provider.key_provider = OneKey::leak(&certificate.private_key, provider.key_provider)
             .ok_or(IdentityError::Certificate)?;
         let builder = builder.with_crypto_provider(provider);
@@ -157,6 +172,10 @@ pub(super) fn fingerprint_of(certificate: &[u8]) -> Fingerprint {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(digest(&SHA256, certificate).as_ref());
     Fingerprint(bytes)
+}
+
+fn crypto_provider() -> CryptoProvider {
+    str0m_aws_lc_rs::dimpl_crypto_provider()
 }
 
 fn base_config() -> dimpl::ConfigBuilder {

@@ -13,6 +13,7 @@ mod checks;
 mod handshake;
 mod identity;
 mod paths;
+mod secrets;
 mod signing;
 
 #[cfg(any(test, feature = "sim"))]
@@ -20,6 +21,7 @@ pub use self::handshake::scripted;
 pub use self::handshake::{HandshakeResult, KeyingMaterial, Outcome, Tape};
 pub use self::identity::{Identity, IdentityError};
 pub use self::paths::Checked;
+pub use self::secrets::SecretSink;
 
 use self::checks::Checks;
 use self::handshake::{Handshake, Step};
