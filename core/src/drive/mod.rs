@@ -3,11 +3,13 @@
 //! A driver owns sockets, a clock and a way to wait. It never looks inside a datagram.
 
 mod batch;
+mod digest;
 mod handle;
 mod mailbox;
 mod pump;
 
 pub use batch::{Lane, RecvBatch, RecvMeta, TransmitBatch, TransmitMeta};
+pub use digest::{Digest, DigestValue};
 pub use handle::ShardHandle;
 pub use mailbox::{Full, Mailbox};
 pub use pump::Pump;
