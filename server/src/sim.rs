@@ -63,9 +63,7 @@ fn rate(time: Duration, wall: Duration) -> f64 {
 }
 
 fn as_text(scenario: &Scenario, outcome: &Outcome, wall: Duration) -> String {
-    let mut lines = vec![format!("{} of seed {}", scenario.name, scenario.seed)];
-    let draws = scenario.draws.iter();
-    lines.extend(draws.map(|draw| format!("  {} = {}", draw.name, draw.value)));
+    let mut lines = vec![scenario.to_string()];
     // Others than these two need another run to compare with.
     for oracle in Oracle::ALL {
         let word = match (oracle, outcome.passes(oracle)) {

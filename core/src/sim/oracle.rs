@@ -11,7 +11,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::peer::{Heard, HeardSource, Mischief, Picture};
+use super::peer::{Heard, HeardSource, Mischief, Picture, Trust};
 use super::scenario::{Call, Run, Scenario};
 use super::source::DTX_INTERVAL;
 use super::world::{Member, MemberId};
@@ -311,7 +311,7 @@ impl Judged<'_> {
     fn may_hear(&self, other: MemberId) -> bool {
         let Some(heard) = self.run.world.members().get(other.0 as usize) else {
             // A hostile publisher stamps what it likes.
-            return self.run.scenario.hears_hostile(self.call);
+            return self.run.scenario.trust(self.call) == Trust::Nothing;
         };
         match (self.call.role, heard.role) {
             (Role::Echo, _) => other == self.id,
@@ -338,18 +338,11 @@ impl Judged<'_> {
     fn thresholds(&self, all: &[ShardStats], outcome: &mut Outcome) {
         let stats = &all[usize::from(self.member.shard)];
         let report = self.member.peer.report();
-        let follows_one = !matches!(
-            self.call.role,
-            Role::Subscribe {
-                target: Target::Newest,
-                ..
-            }
-        );
-        for heard in report
+        let sound = report
             .heard
             .iter()
-            .filter(|heard| follows_one && !heard.any_content)
-        {
+            .filter(|heard| heard.trust == Trust::Everything);
+        for heard in sound {
             for source in &heard.sources {
                 self.judge_loss(heard, source, stats, outcome);
             }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::hostile::{Hostility, Stranger};
 use super::link::{GilbertElliott, Impairment, Rate, Service};
 use super::oracle::{self, Outcome};
-use super::peer::{Mischief, PeerSpec, Picture, ScriptedPeer, Speech};
+use super::peer::{Mischief, PeerSpec, Picture, ScriptedPeer, Speech, Trust};
 use super::source::Clock;
 use super::world::{Cut, Join, MemberId, Options, World};
 use crate::ids::{ParticipantId, RoomId};
@@ -677,7 +677,7 @@ impl<'a> Run<'a> {
         let member = self.world.next_member();
         let spec = PeerSpec {
             member: member.0,
-            any_content: self.scenario.hears_hostile(call),
+            trust: self.scenario.trust(call),
             ..call.spec
         };
         let heals = self.done >= self.scenario.safety;
@@ -723,12 +723,39 @@ impl<'a> Run<'a> {
 }
 
 impl Scenario {
-    /// Whether what this call follows need not be sound.
-    pub(super) fn hears_hostile(&self, call: &Call) -> bool {
+    /// How far what a call hears must be as it was said.
+    pub(super) fn trust(&self, call: &Call) -> Trust {
         let is_hostile = |other: &Call| {
             let kinds = [Some(Mischief::SourceFlood), Some(Mischief::Goodbyes)];
             other.room == call.room && kinds.contains(&other.spec.mischief)
         };
-        self.calls.iter().any(is_hostile)
+        if self.calls.iter().any(is_hostile) {
+            return Trust::Nothing;
+        }
+        match call.role {
+            Role::Subscribe {
+                target: Target::Newest,
+                ..
+            } => Trust::Payloads,
+            _ => Trust::Everything,
+        }
+    }
+}
+
+/// Every draw, on as few lines as they need.
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of seed {}", self.name, self.seed)?;
+        let mut column = usize::MAX;
+        for Draw { name, value } in &self.draws {
+            let width = name.len() + value.len() + 5;
+            if column > 100 - width.min(100) {
+                write!(f, "\n ")?;
+                column = 0;
+            }
+            write!(f, " {name} = {value};")?;
+            column += width;
+        }
+        Ok(())
     }
 }

@@ -12,7 +12,7 @@ use antiphon_core::sdp::{Negotiated, Offer, Purpose};
 use antiphon_core::session::transport::Identity;
 use antiphon_core::shard::{ShardConfig, TableSizes};
 use antiphon_core::sim::link::{GilbertElliott, Impairment};
-use antiphon_core::sim::peer::{Answer, Ending, Heard, HeardPacket, Outbox, Peer, Report};
+use antiphon_core::sim::peer::{Answer, Ending, Heard, HeardPacket, Outbox, Peer, Report, Trust};
 use antiphon_core::sim::source::{Clock, Source, Talker};
 use antiphon_core::sim::world::{Join, MemberId, Options, World};
 use antiphon_core::time::{Epoch, Timestamp};
@@ -81,7 +81,7 @@ impl Browser {
                 heard: if sends {
                     Vec::new()
                 } else {
-                    vec![Heard::new(MediaKind::Audio, false)]
+                    vec![Heard::new(MediaKind::Audio, Trust::Everything)]
                 },
                 ..Report::default()
             },

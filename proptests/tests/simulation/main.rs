@@ -16,18 +16,9 @@ fn swarm(seed: u64, setting: Setting) -> Outcome {
 
 /// All that is needed to see a run again.
 fn describe(scenario: &Scenario, outcome: &Outcome) -> String {
-    let draws = scenario
-        .draws
-        .iter()
-        .map(|draw| format!("  {} = {}\n", draw.name, draw.value));
     let findings = outcome
         .findings
         .iter()
         .map(|finding| format!("  {finding}\n"));
-    format!(
-        "seed {} drew\n{}and found\n{}",
-        scenario.seed,
-        draws.collect::<String>(),
-        findings.collect::<String>()
-    )
+    format!("{scenario}\nfound\n{}", findings.collect::<String>())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Outbox, Report};
+use super::{Outbox, Report, Trust};
 use crate::limits::{KEYFRAME_REQUEST_INTERVAL, SRTP_OVERHEAD_BYTES_MAX};
 use crate::plan::{LocalSource, MediaKind};
 use crate::receive::{ReceiveStatistics, ReceivedPacket};
@@ -202,8 +202,8 @@ pub struct Heard {
     pub sources: Vec<HeardSource>,
     /// Hash of time and stamp of every packet, in order.
     pub hash: u64,
-    /// What was heard need not be as a source makes it: its publisher is hostile.
-    pub any_content: bool,
+    /// How far it must be as its sources made it.
+    pub trust: Trust,
 }
 
 /// One publisher of a track as it was heard.
@@ -382,7 +382,7 @@ pub struct HeardPacket<'a> {
 impl Heard {
     /// Nothing yet.
     #[must_use]
-    pub const fn new(kind: MediaKind, any_content: bool) -> Self {
+    pub const fn new(kind: MediaKind, trust: Trust) -> Self {
         Self {
             kind,
             packets: 0,
@@ -391,7 +391,7 @@ impl Heard {
             longest_gap: Duration::ZERO,
             sources: Vec::new(),
             hash: 0,
-            any_content,
+            trust,
         }
     }
 
@@ -435,7 +435,7 @@ impl Report {
             }
             Said::Damaged => {
                 heard.note(now, 2, packet.repaired);
-                if !heard.any_content {
+                if heard.trust != Trust::Nothing {
                     let len = packet.payload.len();
                     self.find(|| format!("{now}: a payload of {len} bytes is damaged"));
                 }
@@ -466,7 +466,7 @@ impl Report {
                 source.highest = source.highest.max(stamp.number);
                 let expected = source.offsets;
                 // Retransmissions of VP8 carry the picture id too; what carries none has none to check.
-                if expected != offsets && !heard.any_content {
+                if expected != offsets && heard.trust == Trust::Everything {
                     source.offsets = offsets;
                     self.find(|| {
                     format!(

@@ -17,6 +17,17 @@ use crate::ids::SessionId;
 use crate::plan::{IceCredentials, LocalDescription, SessionPlan};
 use crate::time::Timestamp;
 
+/// How far what a peer hears must be as its source made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Payloads whole, and numbers at one distance from the source's.
+    Everything,
+    /// Payloads whole. Whom it follows changes, and may change back, so the distance may.
+    Payloads,
+    /// Its publisher is hostile.
+    Nothing,
+}
+
 /// What a peer is told once its session is open.
 #[derive(Clone, Debug)]
 pub struct Answer {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::ice::Ice;
 use super::media::{self, Heard, Receiving, Sending};
 use super::mischief::{Culprit, Mischief, Reach};
-use super::{Answer, Ending, Outbox, Peer, Report};
+use super::{Answer, Ending, Outbox, Peer, Report, Trust};
 use crate::limits::{DATAGRAM_BYTES_MAX, SRTCP_OVERHEAD_BYTES_MAX};
 use crate::message::ProfileName;
 use crate::plan::{
@@ -69,8 +69,8 @@ pub struct PeerSpec {
     pub clock: Clock,
     /// What it does beside.
     pub mischief: Option<Mischief>,
-    /// What it hears need not be sound: whom it follows is hostile.
-    pub any_content: bool,
+    /// How far what it hears must be as it was said.
+    pub trust: Trust,
 }
 
 impl PeerSpec {
@@ -87,7 +87,7 @@ impl PeerSpec {
             eager: true,
             clock: Clock::default(),
             mischief: None,
-            any_content: false,
+            trust: Trust::Everything,
         }
     }
 }
@@ -492,7 +492,7 @@ impl Peer for ScriptedPeer {
                 let place = self.report.heard.len();
                 self.report
                     .heard
-                    .push(Heard::new(section.kind, self.spec.any_content));
+                    .push(Heard::new(section.kind, self.spec.trust));
                 self.receiving
                     .push(Receiving::new(section.kind, *local, place));
             }
