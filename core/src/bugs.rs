@@ -24,8 +24,8 @@ pub enum Mutation {
     IgnoreNewPaths,
     /// Each hundredth datagram is swallowed.
     SwallowDatagrams,
-    /// A turn that has much to read leaves its timers for the next.
-    TimersWaitForSilence,
+    /// A turn tells one event, however many there are.
+    OneEventATurn,
     /// Shards but the first ask for every other keyframe only.
     FirstShardIsBetter,
     /// Passwords depend on the process.

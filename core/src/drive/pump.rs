@@ -110,8 +110,7 @@ impl Turner for Pump {
         // A relay has no variant yet, so there is none to handle.
         let None = port.next_relay();
         again |= self.receive(now, port);
-        let busy = mutated!(self.shard, TimersWaitForSilence) && self.batch.len() > 1;
-        if !buggify!(self.shard, TimersLater) && !busy {
+        if !buggify!(self.shard, TimersLater) {
             self.shard.handle_timeout(now);
         }
         while let Some(event) = self.shard.poll_event() {
@@ -119,6 +118,9 @@ impl Turner for Pump {
                 digest.note_event(now, &event);
             }
             port.emit(event);
+            if mutated!(self.shard, OneEventATurn) {
+                break;
+            }
         }
         if !buggify!(self.shard, SendLater) {
             self.send(now, port);

@@ -18,7 +18,7 @@ pub const PICTURE_INTERVAL: Duration = Duration::from_micros(33_333);
 const STAMP_BYTES: usize = 16;
 /// Bytes of a VP8 descriptor with a 15-bit picture id, and of the frame header's first byte.
 const VP8_BYTES: usize = 5;
-/// Payload of a packet in silence: too short for a stamp, as with real encoders.
+/// Payload of a packet in silence: too short for a stamp, as real encoders make it.
 const DTX_BYTES: usize = 3;
 
 /// Who made a packet, and which one it is.
@@ -305,7 +305,9 @@ impl Source {
                 payload.resize(made.len, 0);
                 // TOC: CELT, 20 ms, mono, one frame.
                 payload[0] = 0xe8;
-                if made.len > STAMP_BYTES {
+                if made.len == DTX_BYTES {
+                    (payload[1], payload[2]) = (member as u8, number as u8);
+                } else {
                     let stamp = Stamp {
                         member,
                         number,
@@ -343,8 +345,8 @@ impl Source {
 pub enum Said {
     /// Who made it; and the picture id it came with, if it has one.
     Stamped(Stamp, Option<u16>),
-    /// Too short for a stamp: a packet of silence.
-    Silence,
+    /// A packet of silence, too short for a stamp: the last byte of its member and of its number.
+    Silence(u8, u8),
     /// Not as any source makes it.
     Damaged,
 }
@@ -352,8 +354,8 @@ pub enum Said {
 /// Reads a payload as it was received.
 #[must_use]
 pub fn read(kind: MediaKind, payload: &[u8]) -> Said {
-    if kind == MediaKind::Audio && payload.len() == DTX_BYTES {
-        return Said::Silence;
+    if let (MediaKind::Audio, [_, member, number]) = (kind, payload) {
+        return Said::Silence(*member, *number);
     }
     let (skipped, picture) = match kind {
         MediaKind::Audio => (1, None),

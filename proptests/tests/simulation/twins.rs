@@ -1,7 +1,9 @@
 //! Each oracle's negative twin: a line of the product gone wrong, and who noticed.
 
 use antiphon_core::bugs::Mutation;
+use antiphon_core::sim::link::{GilbertElliott, Impairment};
 use antiphon_core::sim::oracle::{Oracle, compare_calls, compare_digests};
+use antiphon_core::sim::peer::{Picture, Speech};
 use antiphon_core::sim::scenario::{Scenario, Setting};
 use antiphon_core::sim::world::Cut;
 
@@ -55,9 +57,18 @@ fn the_threshold_oracle_notices_a_swallowed_datagram() {
     notices(Oracle::Threshold, Mutation::SwallowDatagrams);
 }
 
+/// A room of four who show themselves, over ways that lose one packet of twenty.
 #[test]
 fn the_threshold_oracle_notices_that_nothing_is_repaired() {
-    notices(Oracle::Threshold, Mutation::NeverRetransmit);
+    let mut scenario = Scenario::rooms(1, 1, Speech::Spurts, Some(Picture::Plain));
+    for call in &mut scenario.calls {
+        let loss = Impairment::Loss(GilbertElliott::even(50));
+        call.up.push(loss.clone());
+        call.down.push(loss);
+    }
+    let broken = scenario.run(with(Mutation::NeverRetransmit));
+    assert!(!broken.passes(Oracle::Threshold));
+    assert_eq!(scenario.run(Setting::default()).findings, []);
 }
 
 #[test]
@@ -77,7 +88,7 @@ fn the_liveness_oracle_notices_a_peer_that_moved_and_was_left_behind() {
 
 #[test]
 fn the_differential_oracle_notices_that_a_turn_counts() {
-    let mutation = Mutation::TimersWaitForSilence;
+    let mutation = Mutation::OneEventATurn;
     let run = |seed, per_turn| {
         let cut = Cut {
             per_turn,

@@ -424,12 +424,16 @@ impl Report {
         let heard = &mut self.heard[place];
         let (stamp, picture) = match source::read(heard.kind, packet.payload) {
             Said::Stamped(stamp, picture) => (stamp, picture),
-            Said::Silence => {
+            Said::Silence(member, number) => {
                 heard.note(now, 1, packet.repaired);
-                if let Some(source) = heard.sources.last_mut() {
-                    source.packets += 1;
-                    let number = packet.index.wrapping_sub(source.offsets.0) as u32;
-                    source.highest = source.highest.max(number);
+                let sources = &mut heard.sources.iter_mut();
+                if let Some(source) = sources.rfind(|source| source.member as u8 == member) {
+                    let whole = packet.index.wrapping_sub(source.offsets.0) as u32;
+                    // Elsewhere it is told by more whom a number is of.
+                    if whole as u8 == number && whole >= source.first {
+                        source.packets += 1;
+                        source.highest = source.highest.max(whole);
+                    }
                 }
                 return;
             }
