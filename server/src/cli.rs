@@ -8,13 +8,15 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::replay;
+use crate::{replay, sim};
 
 /// What `antiphon` does besides serving.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Tool {
     /// Plays a packet capture again and reports on the media in it
     Replay(replay::Arguments),
+    /// Runs a world of shards and clients in simulated time and judges it
+    Sim(sim::Arguments),
 }
 
 /// The tools alone. Behind the server's options, which are global, each would list and take those too.
@@ -44,6 +46,7 @@ impl Tool {
     pub fn run(self) -> ExitCode {
         match self {
             Self::Replay(arguments) => replay::run(&arguments),
+            Self::Sim(arguments) => sim::run(&arguments),
         }
     }
 }

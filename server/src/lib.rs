@@ -31,6 +31,7 @@ pub mod rooms;
 pub mod server;
 pub mod sessions;
 pub mod shards;
+pub mod sim;
 pub mod sse;
 pub mod stall;
 pub mod tls;
