@@ -15,8 +15,9 @@ const ICE_CONTROLLING: u16 = 0x802a;
 #[must_use]
 pub fn binding_request(username: &str, password: &str, number: u32, nominate: bool) -> Vec<u8> {
     let mut message = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
-    message.extend_from_slice(&[0; 8]);
+    // Those bytes of a transaction's number by which a shard knows it again.
     message.extend_from_slice(&number.to_be_bytes());
+    message.extend_from_slice(&[0; 8]);
     attribute(&mut message, USERNAME, username.as_bytes());
     attribute(&mut message, PRIORITY, &0x6e7f_00ff_u32.to_be_bytes());
     attribute(&mut message, ICE_CONTROLLING, &1_u64.to_be_bytes());
