@@ -73,8 +73,11 @@ pub fn demux_ops(data: &[u8]) {
 pub fn demux_crowd(sessions: u32, steps: u32, seed: &Seed) {
     let mut model = Model::new(sessions, CROWD_STEP);
     let mut rng = seed.rng();
-    for _ in 0..sessions {
-        model.step(Op::Open);
+    for session in 0..sessions as usize {
+        model.open();
+        model.on_check(session, 0, (0, 0), true, false);
+        model.first = session;
+        model.step(Op::Connect(0));
     }
     for step in 0..steps {
         // An operation names one of 256: those that live, or did not long ago.
@@ -212,7 +215,7 @@ impl Model {
             "{id} twice"
         );
         self.living += 1;
-        let peer = Peer::new(id, local.ice.clone(), self.sessions.len() as u64);
+        let peer = Peer::new(id, &local, self.sessions.len() as u64);
         self.sessions.push(Known {
             peer,
             lives: true,
@@ -227,18 +230,23 @@ impl Model {
     }
 
     fn connect(&mut self, session: u8) {
-        let Some(known) = self.find(session).map(|index| &mut self.sessions[index]) else {
+        let Some(index) = self.find(session) else {
             return;
         };
-        // A handshake needs a proved path, and ends once.
-        if known.lives && !known.connected && !known.proved.is_empty() {
-            known.peer.install_keys(&mut self.world);
-            known.connected = true;
-            let told = std::mem::take(&mut self.world.events);
-            assert!(
-                matches!(told[..], [Event::Connected { session, .. }] if session == known.peer.id)
-            );
+        // A handshake needs a path of its own, and ends once.
+        let mut owners = self.owners.iter();
+        let path = owners.find(|(_, owner)| **owner == index);
+        let Some((source, _)) = path.filter(|_| !self.sessions[index].connected) else {
+            return;
+        };
+        let known = &mut self.sessions[index];
+        known.peer.shake_hands(&mut self.world, *source);
+        known.connected = true;
+        for (to, _) in std::mem::take(&mut self.world.sent) {
+            assert!(known.proved.contains_key(&to), "{to} proved nothing");
         }
+        let told = std::mem::take(&mut self.world.events);
+        assert!(matches!(told[..], [Event::Connected { session, .. }] if session == known.peer.id));
     }
 
     fn restart(&mut self, session: u8) {

@@ -208,9 +208,8 @@ struct Call {
 }
 
 impl Pair {
-    fn new(world: &mut World, room: u8) -> Self {
-        let number = u32::from(room);
-        let (room, participant) = (RoomId(number), ParticipantId(1));
+    fn new(world: &mut World, number: u16) -> Self {
+        let (room, participant) = (RoomId(number.into()), ParticipantId(1));
         let roles = [
             Role::Publish { room, participant },
             Role::Subscribe {
@@ -218,12 +217,12 @@ impl Pair {
                 target: Target::Newest,
             },
         ];
-        let first = 2 * u16::from(number as u8);
+        let first = 2 * number;
         let addresses = [address(first), address(first + 1)];
         let mut join = |place: usize| {
             let (id, local) = world.open(roles[place]).expect("there is room");
-            let number = u64::from(number * 2) + place as u64;
-            let mut peer = Peer::new(id, local.ice.clone(), number);
+            let number = u64::from(first) + place as u64;
+            let mut peer = Peer::new(id, &local, number);
             peer.connect(world, addresses[place]);
             peer
         };

@@ -8,18 +8,20 @@ use super::sdp::OFFER;
 use super::stun::binding_request;
 use crate::ids::{RequestId, SessionId, ShardId};
 use crate::limits::{SRTCP_OVERHEAD_BYTES_MAX, SRTP_OVERHEAD_BYTES_MAX};
-use crate::message::{Command, CommandError, DropReason, Event, ProfileName, Role, ShardStats};
+use crate::message::{Command, CommandError, DropReason, Event, Role, ShardStats};
 use crate::net::Datagram;
 use crate::plan::{DtlsRole, IceCredentials, LocalDescription, SessionPlan};
 use crate::rng::Seed;
 use crate::sdp::{Offer, Purpose};
-use crate::session::transport::Identity;
+use crate::session::transport::scripted::Scripted;
+use crate::session::transport::{HandshakeResult, Identity};
 use crate::shard::{Shard, ShardConfig, TableSizes};
 use crate::srtp::{Inbound, KeyingMaterial, Outbound, ReplayWindow, RtpPosition, SendSource};
 use crate::time::{Epoch, Timestamp};
 use crate::wire::rtp::{FIXED_HEADER_BYTES, Header, HeaderFields, write_header};
 use crate::wire::{Class, classify};
 
+const SEED: Seed = Seed::new([5; 32]);
 const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 40_000);
 /// Of the peer, in [`OFFER`].
 const PEER_UFRAG: &str = "abcd";
@@ -39,18 +41,30 @@ pub(super) struct World {
 }
 
 impl World {
+    /// A world whose handshakes are scripted: cheap, and the same each time.
     pub(super) fn new(sessions_max: u32) -> Self {
+        static IDENTITY: OnceLock<Arc<Identity>> = OnceLock::new();
+        let identity = IDENTITY.get_or_init(|| Arc::new(Identity::scripted(&SEED)));
+        Self::of(Arc::clone(identity), sessions_max)
+    }
+
+    /// A world with real DTLS.
+    pub(super) fn real(sessions_max: u32) -> Self {
         static IDENTITY: OnceLock<Arc<Identity>> = OnceLock::new();
         let identity = IDENTITY.get_or_init(|| {
             Arc::new(Identity::generate().expect("the library makes a certificate"))
         });
+        Self::of(Arc::clone(identity), sessions_max)
+    }
+
+    fn of(identity: Arc<Identity>, sessions_max: u32) -> Self {
         let config = Arc::new(ShardConfig {
-            identity: Arc::clone(identity),
+            identity,
             sessions_max,
         });
-        let (epoch, seed) = (Epoch::simulated(), Seed::new([5; 32]));
+        let shard = Shard::new(ShardId(0), config, Epoch::simulated(), SEED);
         Self {
-            shard: Shard::new(ShardId(0), config, epoch, seed).expect("a valid configuration"),
+            shard: shard.expect("a valid configuration"),
             now: Timestamp::ZERO,
             sent: Vec::new(),
             events: Vec::new(),
@@ -213,15 +227,13 @@ fn plan(role: Role) -> SessionPlan {
     }
 }
 
-/// The far end of a session: its credentials, and keys as a handshake would have left them.
+/// The far end of a session: its credentials, its side of a scripted handshake, and the keys that come of it.
 pub(super) struct Peer {
     pub(super) id: SessionId,
     /// The server's, now.
     pub(super) ice: IceCredentials,
-    profile: ProfileName,
-    exported: Vec<u8>,
-    inbound: Inbound,
-    outbound: Outbound,
+    handshake: Scripted,
+    keys: Option<(Inbound, Outbound)>,
     sources: BTreeMap<u32, SendSource>,
     windows: BTreeMap<u32, ReplayWindow>,
     checks: u32,
@@ -229,24 +241,14 @@ pub(super) struct Peer {
 
 impl Peer {
     /// `number` chooses the keys.
-    pub(super) fn new(id: SessionId, ice: IceCredentials, number: u64) -> Self {
-        let (profile, len) = match number % 3 {
-            0 => (ProfileName::AeadAes256Gcm, 88),
-            1 => (ProfileName::AeadAes128Gcm, 56),
-            _ => (ProfileName::Aes128CmSha1_80, 60),
-        };
-        let mut exported = vec![0; len];
-        let seed = Seed::new([6; 32]).derive("keys", number);
-        seed.rng().fill(&mut exported);
-        let keying = KeyingMaterial::new(profile, &exported).expect("the length is right");
-        let (inbound, outbound) = keying.into_contexts(DtlsRole::Client);
+    pub(super) fn new(id: SessionId, local: &LocalDescription, number: u64) -> Self {
+        let seed = SEED.derive("peer", number);
+        let ours = plan(Role::Echo).remote_fingerprint;
         Self {
             id,
-            ice,
-            profile,
-            exported,
-            inbound,
-            outbound,
+            ice: local.ice.clone(),
+            handshake: Scripted::new(DtlsRole::Client, ours, local.fingerprint, &seed),
+            keys: None,
             sources: BTreeMap::new(),
             windows: BTreeMap::new(),
             checks: 0,
@@ -256,14 +258,28 @@ impl Peer {
     /// Proves an address by a check that nominates it, and connects.
     pub(super) fn connect(&mut self, world: &mut World, source: SocketAddr) {
         assert_eq!(self.check(world, source), None, "a sound check is taken");
-        self.install_keys(world);
+        self.shake_hands(world, source);
     }
 
-    /// Ends the handshake of a session that has proved an address.
-    pub(super) fn install_keys(&self, world: &mut World) {
-        let (now, profile) = (world.now, self.profile);
-        world.shard.connect(now, self.id, profile, &self.exported);
-        world.collect();
+    /// Goes through the handshake from an address that its session has proved.
+    pub(super) fn shake_hands(&mut self, world: &mut World, source: SocketAddr) {
+        let mut outcome = self.handshake.start(world.now);
+        for _ in 0..2 {
+            world.sent.clear();
+            for datagram in &outcome.datagrams {
+                assert_eq!(world.deliver(source, datagram), None, "its path is proved");
+            }
+            // Answers go to the path in use, which is one of the peer's but may be another.
+            let mut answers = world.sent.iter().map(|(_, contents)| contents);
+            let answer = answers.find(|contents| classify(contents) == Class::Dtls);
+            let answer = answer.expect("each flight has an answer");
+            outcome = self.handshake.handle_packet(world.now, answer);
+        }
+        let HandshakeResult::Connected(profile, keys) = outcome.result else {
+            panic!("two round trips are all of it, not {outcome:?}");
+        };
+        let keying = KeyingMaterial::new(profile, keys.as_bytes()).expect("of the right length");
+        self.keys = Some(keying.into_contexts(DtlsRole::Client));
     }
 
     /// Sends a check as no other before.
@@ -273,10 +289,13 @@ impl Peer {
         world.deliver(source, &check)
     }
 
-    /// Seals an RTP packet under the number it has; `None` if it has no whole header or the number was used.
+    /// Seals an RTP packet under the number it has; `None` if it has no whole header or the number was used. Without
+    /// keys the tag is a guess.
     pub(super) fn seal_rtp(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
         let header = Header::parse(plain).ok()?;
-        let outbound = &mut self.outbound;
+        let Some((_, outbound)) = &mut self.keys else {
+            return Some([plain, &[0; SRTP_OVERHEAD_BYTES_MAX]].concat());
+        };
         let source = match self.sources.entry(header.ssrc) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {
@@ -294,17 +313,21 @@ impl Peer {
         Some(sealed)
     }
 
-    /// Seals anything as a compound; `None` if there is no whole header.
+    /// Seals anything as a compound; `None` if there is no whole header. Without keys the tag is a guess.
     pub(super) fn seal_rtcp(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
+        let Some((_, outbound)) = &mut self.keys else {
+            return Some([plain, &[0; SRTCP_OVERHEAD_BYTES_MAX]].concat());
+        };
         let mut sealed = plain.to_vec();
         sealed.resize(plain.len() + SRTCP_OVERHEAD_BYTES_MAX, 0);
-        let len = self.outbound.seal_rtcp(&mut sealed, plain.len()).ok()?;
+        let len = outbound.seal_rtcp(&mut sealed, plain.len()).ok()?;
         sealed.truncate(len);
         Some(sealed)
     }
 
     /// Opens what the server sealed for it; `None` if it is not media, or another's.
     pub(super) fn open(&mut self, sealed: &[u8]) -> Option<Vec<u8>> {
+        let (inbound, _) = self.keys.as_mut()?;
         let mut packet = sealed.to_vec();
         let len = match classify(sealed) {
             Class::Rtp => {
@@ -315,10 +338,10 @@ impl Peer {
                     header_len: header.len,
                 };
                 let window = self.windows.entry(header.ssrc).or_default();
-                let opened = self.inbound.open_rtp(window, position, &mut packet);
+                let opened = inbound.open_rtp(window, position, &mut packet);
                 opened.ok()?.length
             }
-            Class::Rtcp => self.inbound.open_rtcp(&mut packet).ok()?,
+            Class::Rtcp => inbound.open_rtcp(&mut packet).ok()?,
             _ => return None,
         };
         packet.truncate(len);

@@ -250,15 +250,15 @@ fn of_the_samples_of_rfc_5769_the_sound_request_alone_is_answered() {
         ufrag: ufrag.to_owned(),
         password: rfc5769::PASSWORD.to_owned(),
     };
-    let identity = Arc::new(Identity::generate().unwrap());
+    let identity = Identity::generate().unwrap();
     let mut server = Transport::new(
         &identity,
-        Epoch::simulated(),
+        world::SESSION,
         ice("evtj"),
         ice("h6vY"),
         Fingerprint([0; 32]),
         DtlsRole::Server,
-        Timestamp::ZERO,
+        (Timestamp::ZERO, Epoch::simulated()),
     );
     let path = path_from(stranger(1));
     let mut sent: Vec<Vec<u8>> = Vec::new();
