@@ -155,7 +155,7 @@ pub(crate) mod rfc5769 {
             message
         };
         let mut truncated = request();
-        truncated.truncate(truncated.len() - 19);
+        truncated.truncate(truncated.len() - 18);
         [
             ("bad-integrity-last-bit", changed(99, &[0xa3])),
             ("bad-fingerprint", changed(107, &[0xce])),

@@ -49,6 +49,29 @@ fn broken_samples_of_rfc_5769_are_refused_unless_only_a_sum_is_wrong() {
     }
 }
 
+#[test]
+fn a_fingerprint_that_is_there_must_be_the_sum() {
+    for message in [
+        rfc5769::request(),
+        rfc5769::response_v4(),
+        rfc5769::response_v6(),
+        // It has none.
+        rfc5769::long_term_request(),
+        Vec::new(),
+        vec![0; 7],
+    ] {
+        assert!(!has_wrong_fingerprint(&message));
+    }
+    let sound = rfc5769::request();
+    // A turned bit in its type and length leaves no fingerprint to compare.
+    let end = sound.len() - 8;
+    for place in (0..end).chain(end + 4..sound.len()) {
+        let mut turned = sound.clone();
+        turned[place] ^= 1;
+        assert!(has_wrong_fingerprint(&turned), "byte {place}");
+    }
+}
+
 /// Copied by hand: another hand's copy, whose sums were recomputed, is the same.
 #[test]
 fn the_samples_of_rfc_5769_are_copied_without_error() {
