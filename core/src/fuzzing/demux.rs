@@ -130,6 +130,13 @@ struct Known {
     next: u16,
 }
 
+impl Known {
+    /// Of its last packet; long enough for any profile's tag to be looked for.
+    fn payload(&self) -> Vec<u8> {
+        self.next.to_be_bytes().repeat(10)
+    }
+}
+
 struct Model {
     world: World,
     /// Every session there ever was.
@@ -337,15 +344,16 @@ impl Model {
         let source = self.address(session, from);
         let known = &mut self.sessions[session];
         let sealed = if report {
-            // An empty receiver report.
-            let plain = [&[0x80, 201, 0, 1], &SSRC.to_be_bytes()[..]].concat();
+            // A receiver report of one block; no profile finds it too short for its tag.
+            let plain = [&[0x81, 201, 0, 7], &SSRC.to_be_bytes()[..], &[0; 24]].concat();
             known.peer.seal_rtcp(&plain)
         } else {
             known.next += 1;
-            let payload = known.next.to_be_bytes();
-            known.peer.seal_rtp(&sound(SSRC, known.next, &payload))
+            known
+                .peer
+                .seal_rtp(&sound(SSRC, known.next, &known.payload()))
         };
-        let payload = known.next.to_be_bytes();
+        let payload = known.payload();
         let dropped = self.world.deliver(source, &sealed.expect("a fresh number"));
         let expected: &[_] = match self.owners.get(&source) {
             None => &[Some(DropReason::UnknownSource)],
