@@ -4,13 +4,16 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: run test setup-run setup-test fmt lint docs check bench sweep clean-output
+# Of `make fuzz`: for each target.
+SECONDS ?= 60
+
+.PHONY: run test setup-run setup-test fmt lint docs check alone bench fuzz fuzz-minimize setup-fuzz sweep
 
 run: setup-run
 	$(CARGO) run --release --locked --package antiphon-server --bin antiphon -- $(ARGS)
 
 test: setup-test
-	$(MAKE) fmt lint docs check bench
+	$(MAKE) fmt lint docs check alone bench
 
 setup-run:
 	@.ci/packages gcc=build-essential git=git
@@ -30,6 +33,10 @@ docs:
 check:
 	$(CARGO) test --workspace --locked
 
+# Whoever embeds the core builds it alone.
+alone:
+	$(CARGO) check --package antiphon-core --no-default-features --locked
+
 # Instruction counts against the committed baseline: repeatable, unlike times on a shared machine.
 bench:
 	$(CARGO) bench --workspace --bench instructions --locked -- --check
@@ -37,3 +44,14 @@ bench:
 # Searches SEEDS (FIRST..END) of the swarm for findings; with BAD_LUCK, the core has bad luck so often of 1,000.
 sweep: setup-run
 	$(CARGO) run --release --locked --package antiphon-proptests --example sweep -- $(SEEDS) $(BAD_LUCK)
+# Fuzzes each target (or TARGET) for SECONDS; see docs/fuzzing.md.
+fuzz: setup-fuzz
+	@fuzz/fuzz.sh run $(SECONDS) $(TARGET)
+
+# Turns findings (FILE, or all of TARGET) into small inputs that `make test` runs.
+fuzz-minimize: setup-fuzz
+	@fuzz/fuzz.sh minimize $(TARGET) $(FILE)
+
+setup-fuzz:
+	@.ci/packages g++=build-essential
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install cargo-fuzz --version 0.13.2 --locked

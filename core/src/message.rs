@@ -429,6 +429,8 @@ pub struct ShardStats {
     pub drops: [u64; DropReason::ALL.len()],
     /// Times a timer woke a session.
     pub timeouts: u64,
+    /// Inputs stamped earlier than one before them: a clock that goes back is the driver's fault.
+    pub clock_steps_back: u64,
     /// Forwarded packets by time from the kernel's receive stamp to the return of the send call; bounds
     /// in [`FORWARD_DELAY_BOUNDS_MICROS`], one open bucket after them.
     pub forward_delay: [u64; FORWARD_DELAY_BOUNDS_MICROS.len() + 1],

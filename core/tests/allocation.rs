@@ -9,9 +9,15 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
+use antiphon_core::fuzzing::{OFFER, binding_request};
+use antiphon_core::limits::{SDP_LINES_MAX, SDP_MEDIA_MAX};
 use antiphon_core::message::{Role, Target};
+use antiphon_core::sdp::{Offer, Purpose};
+use antiphon_core::wire::{rtcp, rtp, stun};
+use serde_json::Value;
 use str0m::media::{Direction, MediaKind};
 
+use crate::support::media::vector;
 use crate::support::recording::{Packet, deliver};
 use crate::support::{World, vp8};
 
@@ -22,24 +28,26 @@ const COUNTED: u32 = 200;
 
 struct Counting;
 
-/// Calls that took memory, and bytes taken less bytes given back.
+/// Calls that took memory, bytes they asked for, and those less what was given back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Count {
     calls: u64,
+    asked: u64,
     bytes: i64,
 }
 
 thread_local! {
     /// Tests run side by side: each counts its own thread.
-    static COUNT: Cell<Count> = const { Cell::new(Count { calls: 0, bytes: 0 }) };
+    static COUNT: Cell<Count> = const { Cell::new(Count { calls: 0, asked: 0, bytes: 0 }) };
 }
 
-fn note(calls: u64, bytes: i64) {
+fn note(calls: u64, asked: usize, bytes: i64) {
     // A thread that ends allocates after its locals are gone.
     let _counted = COUNT.try_with(|count| {
         let before = count.get();
         count.set(Count {
             calls: before.calls + calls,
+            asked: before.asked + asked as u64,
             bytes: before.bytes + bytes,
         });
     });
@@ -48,19 +56,19 @@ fn note(calls: u64, bytes: i64) {
 // SAFETY: every call goes to the system's allocator as it came; counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note(1, layout.size() as i64);
+        note(1, layout.size(), layout.size() as i64);
         // SAFETY: the caller keeps the contract, which is the same.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        note(0, -(layout.size() as i64));
+        note(0, 0, -(layout.size() as i64));
         // SAFETY: as above.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        note(1, size as i64 - layout.size() as i64);
+        note(1, size, size as i64 - layout.size() as i64);
         // SAFETY: as above.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -186,4 +194,100 @@ fn a_connected_audio_session_holds_at_most_24_kilobytes() {
     let bytes = (before.bytes - COUNT.get().bytes) / SESSIONS;
     println!("{bytes} bytes of Rust heap a connected audio session");
     assert!((1..=BYTES_MAX).contains(&bytes), "{bytes} bytes a session");
+}
+
+/// P4, with what all allowed media sections together may hold: they are counted, not measured by the input.
+const OFFER_BYTES_MAX: u64 = 1_024 * SDP_MEDIA_MAX as u64;
+
+/// Bytes that reading an offer and agreeing to it asks for.
+fn asked_for(offer: &[u8]) -> u64 {
+    let before = COUNT.get().asked;
+    if let Ok(offer) = Offer::parse(offer) {
+        drop(offer.negotiate(Purpose::Echo));
+    }
+    COUNT.get().asked - before
+}
+
+#[test]
+fn reading_an_offer_asks_for_ten_times_its_size_at_most() {
+    let mut offers = inputs("malformed/sdp.jsonl.gz");
+    // Whatever repeats, as often as it fits.
+    for line in [
+        "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\n",
+        "a=rtpmap:1 opus/48000/2\r\n",
+        "a=fmtp:1 apt=2\r\n",
+        "a=rtcp-fb:* nack\r\n",
+        "a=ssrc:1 cname:x\r\n",
+        "a=ssrc-group:FID 1 2\r\n",
+        "a=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid\r\n",
+        "a=rid:a send pt=1\r\n",
+        "a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n",
+        "a=group:BUNDLE 0 1\r\n",
+        "\r\n",
+    ] {
+        let mut offer = OFFER.as_bytes().to_vec();
+        for _ in 0..SDP_LINES_MAX {
+            offer.extend_from_slice(line.as_bytes());
+            offers.push(offer.clone());
+        }
+    }
+    for offer in offers {
+        let asked = asked_for(&offer);
+        let allowed = 10 * offer.len() as u64 + OFFER_BYTES_MAX;
+        assert!(asked <= allowed, "{asked} bytes for {}", offer.len());
+    }
+}
+
+#[test]
+fn reading_a_datagram_asks_for_nothing() {
+    let mut datagrams = Vec::new();
+    for file in [
+        "any.jsonl",
+        "rtcp.jsonl",
+        "rtp.jsonl.gz",
+        "srtp.jsonl",
+        "stun.jsonl",
+    ] {
+        datagrams.extend(inputs(&format!("malformed/{file}")));
+    }
+    datagrams.extend(inputs_of_our_own());
+    let before = COUNT.get();
+    let mut read = 0;
+    for datagram in &datagrams {
+        if let Ok(header) = rtp::Header::parse(datagram) {
+            read += header.extensions(datagram).count();
+            read += usize::from(header.payload(datagram).is_ok());
+        }
+        read += rtcp::packets(datagram).filter(Result::is_ok).count();
+        read += usize::from(stun::local_ufrag(datagram).is_ok());
+    }
+    assert_eq!(COUNT.get(), before);
+    assert!(read > 10, "{read} of {} made sense", datagrams.len());
+}
+
+/// A packet with two extensions, a compound and a check.
+fn inputs_of_our_own() -> Vec<Vec<u8>> {
+    let mut packet = vec![0x90, 96, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3];
+    packet.extend([0xbe, 0xde, 0, 2, 0x10, 0xff, 0x22, 0xab, 0xcd, 0xef, 0, 0]);
+    let compound = vec![0x81, 201, 0, 7].into_iter().chain([0; 28]).collect();
+    let check = binding_request("abcd:efgh", "password", 1, true);
+    vec![packet; 10]
+        .into_iter()
+        .chain([compound, check])
+        .collect()
+}
+
+/// The bytes of a file of malformed inputs; none without the folder.
+fn inputs(path: &str) -> Vec<Vec<u8>> {
+    let text = String::from_utf8(vector(path).unwrap_or_default()).expect("lines of JSON");
+    let hex = |line: &str| {
+        let value: Value = serde_json::from_str(line).expect("JSON");
+        let digits = value["hex"].as_str().expect("bytes").as_bytes().to_vec();
+        let digit = |byte: u8| char::from(byte).to_digit(16).expect("a digit") as u8;
+        digits
+            .chunks(2)
+            .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
+            .collect()
+    };
+    text.lines().map(hex).collect()
 }

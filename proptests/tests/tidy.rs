@@ -260,7 +260,20 @@ fn the_core_depends_on_no_runtime_and_no_sockets() {
         String::from_utf8_lossy(&output.stderr)
     );
     let banned = [
-        "tokio", "mio", "smol", "async-io", "glommio", "socket2", "hyper",
+        "async-executor",
+        "async-io",
+        "async-std",
+        "futures-executor",
+        "glommio",
+        "hyper",
+        "io-uring",
+        "mio",
+        "polling",
+        "quinn-udp",
+        "rustix",
+        "smol",
+        "socket2",
+        "tokio",
     ];
     let found: Vec<_> = tree
         .lines()

@@ -267,7 +267,7 @@ impl Snapshot {
 
     fn counters(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         type Read = fn(&ShardStats) -> u64;
-        let counters: [(&str, &str, Read); 12] = [
+        let counters: [(&str, &str, Read); 13] = [
             ("sessions_opened", "Sessions opened", |s| s.sessions_opened),
             ("faults", "Sessions ended by a fault of the server", |s| {
                 s.faults
@@ -294,6 +294,9 @@ impl Snapshot {
                 s.transmits_dropped
             }),
             ("timeouts", "Times a timer woke a session", |s| s.timeouts),
+            ("clock_steps_back", "Inputs stamped before another", |s| {
+                s.clock_steps_back
+            }),
         ];
         for (name, help, read) in counters {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;

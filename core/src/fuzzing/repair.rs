@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::script::Script;
+use arbitrary::Arbitrary;
+
+use super::ops::ops;
 use crate::limits::{DROPOUT_MAX, NACK_INTERVAL_MIN, NACK_MISSING_MAX, NACK_TRIES_MAX};
 use crate::repair::{Arrival, NackGenerator};
 use crate::route::rewrite::{Rewriter, Rewritten, Source, Vp8Picture};
@@ -12,21 +14,39 @@ use crate::time::Timestamp;
 /// Where numbers begin: far enough from zero to go back, and just before a wrap.
 const START: u64 = 0x2_fff0;
 
+/// A sequence number: mostly a little after the last, at times before it, or far.
+#[derive(Arbitrary)]
+struct Step {
+    step: i8,
+    far: u8,
+}
+
+impl Step {
+    fn from(&self, highest: u64) -> u64 {
+        let far = if self.far == 0 { 400 } else { 1 };
+        highest.saturating_add_signed(i64::from(self.step) / 8 * far)
+    }
+}
+
+#[derive(Arbitrary)]
+enum NackOp {
+    Packet(Step),
+    Pass { millis: u8 },
+    Ask { room: u8 },
+    Keyframe,
+}
+
 /// Packets that come, are late, come twice and are asked for.
 pub fn nack_ops(data: &[u8]) {
-    let mut script = Script::new(data);
     let mut generator = NackGenerator::default();
     let mut now = Timestamp::ZERO;
     let mut highest = START;
     let mut seen = BTreeSet::new();
     let mut asked: BTreeMap<u16, (u8, Timestamp)> = BTreeMap::new();
-    while !script.is_empty() {
-        match script.u8() % 4 {
-            0 => {
-                // Mostly forward by little; at times back, or far.
-                let step = i64::from(script.u8().cast_signed()) / 8;
-                let far = if script.u8() == 0 { 400 } else { 1 };
-                let sequence = highest.saturating_add_signed(step * far);
+    for op in ops(data) {
+        match op {
+            NackOp::Packet(step) => {
+                let sequence = step.from(highest);
                 let arrival = generator.note_received(now, sequence);
                 let fresh = seen.insert(sequence);
                 assert!(fresh || arrival == Arrival::Duplicate, "{sequence} twice");
@@ -35,10 +55,10 @@ pub fn nack_ops(data: &[u8]) {
                 }
                 highest = highest.max(sequence);
             }
-            1 => now = now + Duration::from_millis(u64::from(script.u8())),
-            2 => {
+            NackOp::Pass { millis } => now = now + Duration::from_millis(u64::from(millis)),
+            NackOp::Ask { room } => {
                 let mut out = [0; NACK_MISSING_MAX];
-                let room = usize::from(script.u8());
+                let room = usize::from(room);
                 let count = generator.poll(now, Duration::ZERO, &mut out[..room]);
                 note_asked(now, &out[..room][..count], &seen, highest, &mut asked);
                 if room > count {
@@ -47,7 +67,7 @@ pub fn nack_ops(data: &[u8]) {
                     assert!(generator.deadline().is_none_or(|deadline| deadline > now));
                 }
             }
-            _ => {
+            NackOp::Keyframe => {
                 generator.note_keyframe(highest);
                 assert!(!generator.needs_keyframe() || generator.deadline().is_none());
             }
@@ -93,24 +113,38 @@ fn note_asked(
     }
 }
 
+#[derive(Arbitrary)]
+enum RewriteOp {
+    Packet {
+        step: Step,
+        picture: u8,
+    },
+    Pass {
+        millis: u16,
+    },
+    /// Another source follows, whose first number is this much from where all begin.
+    Switch {
+        ahead: u16,
+    },
+}
+
 /// Sources that follow each other in one outgoing stream.
 pub fn rewrite_ops(data: &[u8]) {
-    let mut script = Script::new(data);
-    let first = script.u16() & 0x7fff;
+    let first = data.first().map_or(0, |byte| u16::from(*byte) << 7);
     let mut rewriter = Rewriter::new(90_000, first, 0);
     let mut now = Timestamp::ZERO;
     let mut highest = START;
     let mut sent = BTreeSet::new();
     // (sequence of the source, sequence sent) of the source since its switch.
     let mut current: Vec<(u64, u64)> = Vec::new();
-    while !script.is_empty() {
-        match script.u8() % 4 {
-            0 | 1 => {
-                let step = i64::from(script.u8().cast_signed()) / 8;
-                let far = if script.u8() == 0 { 400 } else { 1 };
-                let sequence = highest.saturating_add_signed(step * far);
-                let source = source(sequence, script.u8());
+    for op in ops(data.get(1..).unwrap_or_default()) {
+        match op {
+            RewriteOp::Packet { step, picture } => {
+                let sequence = step.from(highest);
+                let source = source(sequence, picture);
+                let newest = sent.last().copied();
                 let Some(rewritten) = rewriter.rewrite(now, source) else {
+                    assert!(!current.is_empty(), "the first of a source is sent");
                     continue;
                 };
                 assert!(
@@ -118,15 +152,21 @@ pub fn rewrite_ops(data: &[u8]) {
                     "{} twice: a nonce under one key",
                     rewritten.sequence
                 );
-                assert!(rewritten.sequence >= u64::from(first));
+                match newest {
+                    None => assert_eq!(rewritten.sequence, u64::from(first)),
+                    Some(newest) if current.is_empty() => {
+                        assert_eq!(rewritten.sequence, newest + 1, "no gap at a switch");
+                    }
+                    Some(newest) => assert!(rewritten.sequence <= newest + DROPOUT_MAX),
+                }
                 check_mapping(&rewriter, source, rewritten, &mut current);
                 highest = highest.max(sequence);
             }
-            2 => now = now + Duration::from_millis(u64::from(script.u16())),
-            _ => {
+            RewriteOp::Pass { millis } => now = now + Duration::from_millis(u64::from(millis)),
+            RewriteOp::Switch { ahead } => {
                 rewriter.switch();
                 current.clear();
-                highest = START + u64::from(script.u16());
+                highest = START + u64::from(ahead);
             }
         }
     }

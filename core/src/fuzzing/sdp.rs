@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use arbitrary::{Arbitrary as _, Unstructured};
+
+use super::description::Described;
 use crate::limits::SDP_CANDIDATES_MAX;
 use crate::plan::{Fingerprint, IceCredentials, LocalDescription, LocalSource, SessionPlan};
 use crate::sdp::{Fragment, Negotiated, Offer, Purpose, SdpError, write_restart_fragment};
@@ -24,6 +27,7 @@ pub fn sdp_offer(text: &[u8]) {
         Purpose::Publish { prefer: None },
         Purpose::Subscribe { tracks: Vec::new() },
     ];
+    let text = std::str::from_utf8(text).expect("it was read");
     for purpose in purposes {
         match offer.negotiate(purpose) {
             Ok(negotiated) => check_answer(text, &negotiated),
@@ -32,8 +36,22 @@ pub fn sdp_offer(text: &[u8]) {
     }
 }
 
+/// An offer out of parts that the bytes choose: read as it was made, and answered as the parts allow.
+pub fn sdp_roundtrip(data: &[u8]) {
+    if let Ok(described) = Described::arbitrary(&mut Unstructured::new(data)) {
+        described.check(check_answer);
+    }
+}
+
+/// The offer that [`sdp_roundtrip`] makes of some bytes.
+#[must_use]
+pub fn described_offer(data: &[u8]) -> Option<String> {
+    let described = Described::arbitrary(&mut Unstructured::new(data)).ok()?;
+    Some(described.text())
+}
+
 /// The body of a `PATCH`.
-pub fn trickle_fragment(text: &[u8]) {
+pub fn trickle_frag(text: &[u8]) {
     let fragment = match Fragment::parse(text) {
         Ok(fragment) => fragment,
         Err(error) => return check_error(&error),
@@ -54,10 +72,9 @@ fn check_error(error: &SdpError) {
     assert!(!text.contains(char::is_control), "{text:?}");
 }
 
-fn check_answer(offer: &[u8], negotiated: &Negotiated) {
+fn check_answer(offer: &str, negotiated: &Negotiated) {
     let plan = negotiated.plan();
     let answer = negotiated.answer(&local(plan), &candidates(), 1);
-    let offer = std::str::from_utf8(offer).expect("it was read");
     let (offered, answered) = (sections(offer), sections(&answer));
     assert!(answer.len() <= 2 * offer.len() + 1_024 * (1 + offered.len()));
     assert!(answer.ends_with("\r\n"));
@@ -131,10 +148,12 @@ fn sections(text: &str) -> Vec<Section<'_>> {
                 words.next().unwrap_or_default(),
                 words.next().unwrap_or_default(),
             );
+            // We read `0111` as 111, and answer so.
             let formats = words
                 .nth(1)
                 .unwrap_or_default()
                 .split_ascii_whitespace()
+                .map(|format| format.trim_start_matches('0'))
                 .collect();
             sections.push(Section {
                 media,

@@ -14,9 +14,10 @@ const ICE_CONTROLLING: u16 = 0x802a;
 /// `password`. `number` sets the transaction.
 #[must_use]
 pub fn binding_request(username: &str, password: &str, number: u32, nominate: bool) -> Vec<u8> {
-    let transaction = u128::from(number).to_be_bytes();
-    let (_, transaction) = transaction.split_last_chunk().expect("16 bytes hold 12");
-    check(username, password, *transaction, 0x6e7f_00ff, nominate)
+    // Those bytes of a transaction's number by which a shard knows it again.
+    let mut transaction = [0; 12];
+    transaction[..4].copy_from_slice(&number.to_be_bytes());
+    check(username, password, transaction, 0x6e7f_00ff, nominate)
 }
 
 /// The same, of any transaction and priority.

@@ -14,7 +14,7 @@ use crate::wire::rtp::{
     write_header,
 };
 use crate::wire::stun::local_ufrag;
-use crate::wire::{Class, classify};
+use crate::wire::{Class, classify as class_of};
 
 const CODECS: [Codec; 7] = [
     Codec::Opus,
@@ -28,6 +28,24 @@ const CODECS: [Codec; 7] = [
     },
     Codec::Av1 { profile: 0 },
 ];
+
+/// What a datagram is by its first bytes, and that no reader takes what is another's.
+pub fn classify(datagram: &[u8]) {
+    let class = class_of(datagram);
+    // RFC 7983 §7 and RFC 5761 §4, as a table.
+    let expected = match (datagram.first(), datagram.get(1)) {
+        (Some(0..=3), _) => Class::Stun,
+        (Some(20..=63), _) => Class::Dtls,
+        (Some(128..=191), Some(192..=223)) => Class::Rtcp,
+        (Some(128..=191), Some(_)) => Class::Rtp,
+        _ => Class::Unknown,
+    };
+    assert_eq!(class, expected);
+    assert!(class == Class::Stun || local_ufrag(datagram).is_err());
+    let version_2 = matches!(class, Class::Rtp | Class::Rtcp);
+    assert!(version_2 || Header::parse(datagram).is_err());
+    assert!(version_2 || !matches!(packets(datagram).next(), Some(Ok(_))));
+}
 
 /// An RTP packet.
 pub fn rtp(packet: &[u8]) {
@@ -221,7 +239,7 @@ pub fn stun(datagram: &[u8]) {
     let Ok(Some(ufrag)) = local_ufrag(datagram) else {
         return;
     };
-    assert_eq!(classify(datagram), Class::Stun);
+    assert_eq!(class_of(datagram), Class::Stun);
     assert_eq!(datagram[..2], [0, 1], "only requests name an agent");
     assert_eq!(datagram[4..8], [0x21, 0x12, 0xa4, 0x42]);
     assert!(!ufrag.contains(':') && ufrag.len() < datagram.len());

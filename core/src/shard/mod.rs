@@ -283,6 +283,7 @@ impl Shard {
     }
 
     fn advance(&mut self, now: Timestamp) {
+        self.stats.clock_steps_back += u64::from(now < self.now);
         self.now = self.now.max(now);
     }
 

@@ -2,6 +2,8 @@
 
 use std::str;
 
+use crc::{CRC_32_ISO_HDLC, Crc};
+
 use crate::limits::STUN_ATTRIBUTES_MAX;
 
 use super::ParseError;
@@ -14,6 +16,10 @@ const TRANSACTION_ID_BYTES: usize = 12;
 const USERNAME: u16 = 0x0006;
 const MESSAGE_INTEGRITY: u16 = 0x0008;
 const MESSAGE_INTEGRITY_SHA256: u16 = 0x001c;
+/// Type and length of FINGERPRINT, which is the last attribute where it is (RFC 8489 §14.7).
+const FINGERPRINT: [u8; 4] = [0x80, 0x28, 0, 4];
+const FINGERPRINT_XOR: u32 = 0x5354_554e;
+static CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 
 /// Our user name fragment in a connectivity check: what stands before the colon of USERNAME
 /// (RFC 8445 §7.2.2). It is a claim: the message is not authenticated here.
@@ -52,6 +58,18 @@ pub fn local_ufrag(datagram: &[u8]) -> Result<Option<&str>, ParseError> {
         }
         None => Ok(None),
     }
+}
+
+/// Whether a message carries a FINGERPRINT that is not its sum: such a message is to be discarded in silence
+/// (RFC 8489 §7.3), whatever its integrity. One without is not STUN's to refuse.
+#[must_use]
+pub fn has_wrong_fingerprint(datagram: &[u8]) -> bool {
+    let Some((message, &[a, b, c, d])) = datagram.split_last_chunk() else {
+        return false;
+    };
+    message.strip_suffix(&FINGERPRINT).is_some_and(|covered| {
+        CRC.checksum(covered) ^ FINGERPRINT_XOR != u32::from_be_bytes([a, b, c, d])
+    })
 }
 
 fn find_username(mut attributes: Reader<'_>) -> Result<Option<&[u8]>, ParseError> {

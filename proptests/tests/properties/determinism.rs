@@ -375,7 +375,7 @@ fn without_dtls((destination, mut contents): (SocketAddr, Vec<u8>)) -> (SocketAd
     (destination, contents)
 }
 
-fn plan(choice: u8) -> SessionPlan {
+pub(crate) fn plan(choice: u8) -> SessionPlan {
     let purpose = match choice % 3 {
         0 => Purpose::Echo,
         1 => Purpose::Publish { prefer: None },

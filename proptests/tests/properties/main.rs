@@ -1,10 +1,12 @@
 //! Properties that several modules must have together. Those of one module stand beside it.
 
+mod demux;
 mod determinism;
 mod lanes;
+mod parsers;
 mod rtcp;
-mod sdp;
 mod srtp;
+mod time;
 
 use proptest::test_runner::Config;
 

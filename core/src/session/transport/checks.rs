@@ -18,6 +18,7 @@ use crate::limits::CHECKS_REMEMBERED_MAX;
 use crate::message::DropReason;
 use crate::net::Path;
 use crate::plan::IceCredentials;
+use crate::wire::stun::has_wrong_fingerprint;
 
 /// Header, XOR-MAPPED-ADDRESS of IPv6, MESSAGE-INTEGRITY and FINGERPRINT are 76 bytes; an error is shorter.
 const ANSWER_BYTES_MAX: usize = 128;
@@ -111,6 +112,10 @@ impl Checks {
         &self,
         packet: &'a [u8],
     ) -> Result<(StunMessage<'a>, Check), DropReason> {
+        // The library reads past a wrong one.
+        if has_wrong_fingerprint(packet) {
+            return Err(DropReason::MalformedStun);
+        }
         let message = StunMessage::parse(packet).map_err(|_| DropReason::MalformedStun)?;
         // We ask nothing, so a response is nobody's; an indication carries no integrity.
         if !message.is_binding_request() {

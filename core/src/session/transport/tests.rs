@@ -10,7 +10,7 @@ use self::world::{World, client_address, credentials, path_from, request};
 use super::*;
 use crate::limits::{CONSENT_TIMEOUT, DTLS_DATAGRAM_BYTES_MAX};
 use crate::rng::{Rng, Seed};
-use crate::testing::malformed;
+use crate::testing::{malformed, rfc5769};
 
 mod str0m_peer;
 mod world;
@@ -249,6 +249,45 @@ fn a_forged_check_is_not_answered_and_changes_nothing() {
         Ok(true),
         "and the genuine one would have counted"
     );
+}
+
+/// The sample request says ICE-CONTROLLED, so the authenticated answer is 487; nothing else is answered at all.
+#[test]
+fn of_the_samples_of_rfc_5769_the_sound_request_alone_is_answered() {
+    let ice = |ufrag: &str| IceCredentials {
+        ufrag: ufrag.to_owned(),
+        password: rfc5769::PASSWORD.to_owned(),
+    };
+    let identity = Identity::generate().unwrap();
+    let mut server = Transport::new(
+        &identity,
+        world::SESSION,
+        ice("evtj"),
+        ice("h6vY"),
+        Fingerprint([0; 32]),
+        DtlsRole::Server,
+        (Timestamp::ZERO, Epoch::simulated()),
+    );
+    let path = path_from(stranger(1));
+    let mut sent: Vec<Vec<u8>> = Vec::new();
+    let mut take = |message: &[u8]| {
+        let mut out = |_: Path, bytes: &[u8]| sent.push(bytes.to_vec());
+        server.handle_stun(Timestamp::ZERO, path, message, &mut out)
+    };
+    for (name, message) in rfc5769::broken_requests() {
+        assert!(take(&message).is_err(), "{name}");
+    }
+    for response in [rfc5769::response_v4(), rfc5769::response_v6()] {
+        assert_eq!(take(&response), Err(DropReason::UnauthenticatedStun));
+    }
+    assert!(take(&rfc5769::long_term_request()).is_err());
+    assert_eq!(take(&rfc5769::request()), Ok(Checked::default()));
+    let [answer] = &sent[..] else {
+        panic!("one answer, to the sound request")
+    };
+    let answer = StunMessage::parse(answer).unwrap();
+    assert_eq!(answer.error_code().unwrap().0, 487);
+    assert!(answer.verify(rfc5769::PASSWORD.as_bytes(), checks::sha1_hmac));
 }
 
 #[test]

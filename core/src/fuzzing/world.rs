@@ -1,0 +1,371 @@
+//! A shard with its clock and all it said, and peers that hold their sessions' keys.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
+
+use super::sdp::OFFER;
+use super::stun::binding_request;
+use crate::ids::{RequestId, SessionId, ShardId};
+use crate::limits::{SRTCP_OVERHEAD_BYTES_MAX, SRTP_OVERHEAD_BYTES_MAX};
+use crate::message::{Command, CommandError, DropReason, Event, Role, ShardStats};
+use crate::net::Datagram;
+use crate::plan::{DtlsRole, IceCredentials, LocalDescription, SessionPlan};
+use crate::rng::Seed;
+use crate::sdp::{Offer, Purpose};
+use crate::session::transport::scripted::Scripted;
+use crate::session::transport::{HandshakeResult, Identity};
+use crate::shard::{Shard, ShardConfig, TableSizes};
+use crate::srtp::{Inbound, KeyingMaterial, Outbound, ReplayWindow, RtpPosition, SendSource};
+use crate::time::{Epoch, Timestamp};
+use crate::wire::rtp::{FIXED_HEADER_BYTES, Header, HeaderFields, write_header};
+use crate::wire::{Class, classify};
+
+const SEED: Seed = Seed::new([5; 32]);
+const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 40_000);
+/// Of the peer, in [`OFFER`].
+const PEER_UFRAG: &str = "abcd";
+/// What [`OFFER`] calls Opus.
+pub(super) const OPUS: u8 = 111;
+
+pub(super) struct World {
+    pub(super) shard: Shard,
+    /// The driver's clock; the shard's own does not go back.
+    pub(super) now: Timestamp,
+    /// Sent and not looked at yet.
+    pub(super) sent: Vec<(SocketAddr, Vec<u8>)>,
+    /// Told and not looked at yet.
+    pub(super) events: Vec<Event>,
+    requests: u64,
+    received: u64,
+}
+
+impl World {
+    /// A world whose handshakes are scripted: cheap, and the same each time.
+    pub(super) fn new(sessions_max: u32) -> Self {
+        static IDENTITY: OnceLock<Arc<Identity>> = OnceLock::new();
+        let identity = IDENTITY.get_or_init(|| Arc::new(Identity::scripted(&SEED)));
+        Self::of(Arc::clone(identity), sessions_max)
+    }
+
+    /// A world with real DTLS.
+    pub(super) fn real(sessions_max: u32) -> Self {
+        static IDENTITY: OnceLock<Arc<Identity>> = OnceLock::new();
+        let identity = IDENTITY.get_or_init(|| {
+            Arc::new(Identity::generate().expect("the library makes a certificate"))
+        });
+        Self::of(Arc::clone(identity), sessions_max)
+    }
+
+    fn of(identity: Arc<Identity>, sessions_max: u32) -> Self {
+        let config = Arc::new(ShardConfig {
+            identity,
+            sessions_max,
+        });
+        let shard = Shard::new(ShardId(0), config, Epoch::simulated(), SEED);
+        Self {
+            shard: shard.expect("a valid configuration"),
+            now: Timestamp::ZERO,
+            sent: Vec::new(),
+            events: Vec::new(),
+            requests: 0,
+            received: 0,
+        }
+    }
+
+    /// Takes a datagram in; why it was refused, if it was.
+    pub(super) fn deliver(&mut self, source: SocketAddr, contents: &[u8]) -> Option<DropReason> {
+        let mut contents = contents.to_vec();
+        self.received += 1;
+        let before = self.shard.stats().drops;
+        let datagram = Datagram {
+            received: self.now,
+            source,
+            destination: SERVER,
+            ecn: None,
+            contents: &mut contents,
+        };
+        self.shard.handle_datagram(self.now, datagram);
+        let after = self.shard.stats().drops;
+        self.collect();
+        let counted = DropReason::ALL.iter().zip(before.iter().zip(after));
+        let mut reasons = counted.filter(|(_, (before, after))| *before != after);
+        let reason = reasons.next().map(|(reason, (before, after))| {
+            assert_eq!(after, before + 1, "one datagram, one reason");
+            *reason
+        });
+        assert!(reasons.next().is_none(), "one datagram, one reason");
+        reason
+    }
+
+    pub(super) fn command(&mut self, command: Command) {
+        self.shard.handle_command(self.now, command);
+        self.collect();
+    }
+
+    /// Does what is due. D3: asking again at the same time changes nothing, and the next deadline is not now.
+    pub(super) fn turn(&mut self) {
+        self.shard.handle_timeout(self.now);
+        self.collect();
+        let (stats, deadline) = (self.shard.stats(), self.shard.deadline());
+        let (sent, told) = (self.sent.len(), self.events.len());
+        self.shard.handle_timeout(self.now);
+        self.collect();
+        let again = ShardStats {
+            // D4: a call in the past changes nothing else.
+            clock_steps_back: stats.clock_steps_back,
+            ..self.shard.stats()
+        };
+        assert_eq!((again, self.shard.deadline()), (stats, deadline));
+        assert_eq!((self.sent.len(), self.events.len()), (sent, told));
+        assert!(deadline.is_none_or(|deadline| deadline > self.now));
+    }
+
+    /// Opens a session for [`OFFER`].
+    pub(super) fn open(
+        &mut self,
+        role: Role,
+    ) -> Result<(SessionId, LocalDescription), CommandError> {
+        let request = self.request();
+        let plan = Box::new(plan(role));
+        self.command(Command::Open {
+            request,
+            plan,
+            role,
+        });
+        let answers = self.events.iter().position(|event| match event {
+            Event::Opened { request: to, .. } | Event::Rejected { request: to, .. } => {
+                *to == request
+            }
+            _ => false,
+        });
+        match self.events.remove(answers.expect("a command is answered")) {
+            Event::Opened { session, local, .. } => Ok((session, *local)),
+            Event::Rejected { error, .. } => Err(error),
+            _ => unreachable!("it was looked for above"),
+        }
+    }
+
+    /// Restarts a session's ICE: our new credentials, or `None` if there is no such session.
+    pub(super) fn restart(&mut self, session: SessionId) -> Option<IceCredentials> {
+        let request = self.request();
+        let remote_ice = plan(Role::Echo).remote_ice;
+        self.command(Command::Restart {
+            request,
+            session,
+            remote_ice,
+        });
+        let answer = self.events.iter().position(|event| match event {
+            Event::Restarted { request: to, .. } | Event::Rejected { request: to, .. } => {
+                *to == request
+            }
+            _ => false,
+        });
+        match self.events.remove(answer.expect("a command is answered")) {
+            Event::Restarted { ice, .. } => Some(ice),
+            Event::Rejected { error, .. } => {
+                assert_eq!(error, CommandError::UnknownSession);
+                None
+            }
+            _ => unreachable!("it was looked for above"),
+        }
+    }
+
+    pub(super) fn request(&mut self) -> RequestId {
+        self.requests += 1;
+        RequestId(self.requests)
+    }
+
+    /// What sessions leave behind is nothing.
+    pub(super) fn assert_empty(&self) {
+        assert_eq!(self.shard.table_sizes(), TableSizes::default());
+        assert_eq!(self.shard.deadline(), None);
+    }
+
+    fn collect(&mut self) {
+        let batch = self.shard.transmits_mut();
+        for (meta, contents) in batch.iter() {
+            assert!(!contents.is_empty());
+            self.sent.push((meta.destination, contents.to_vec()));
+        }
+        let count = batch.len();
+        batch.consume(count);
+        self.shard.note_sent(self.now, count);
+        self.events
+            .extend(std::iter::from_fn(|| self.shard.poll_event()));
+        let stats = self.shard.stats();
+        assert_eq!(stats.faults, 0, "a session panicked");
+        assert_eq!(stats.datagrams_received, self.received);
+    }
+}
+
+/// Somebody's address.
+pub(super) fn address(number: u16) -> SocketAddr {
+    let [high, low] = number.to_be_bytes();
+    SocketAddr::from(([10, 1, high, low], 5_000))
+}
+
+fn plan(role: Role) -> SessionPlan {
+    static PLANS: OnceLock<[SessionPlan; 3]> = OnceLock::new();
+    let negotiated = |purpose| {
+        let offer = Offer::parse(OFFER.as_bytes()).expect("our offer is sound");
+        let negotiated = offer.negotiate(purpose).expect("our offer is for us");
+        negotiated.plan().clone()
+    };
+    let plans = PLANS.get_or_init(|| {
+        [
+            negotiated(Purpose::Echo),
+            negotiated(Purpose::Publish { prefer: None }),
+            negotiated(Purpose::Subscribe { tracks: Vec::new() }),
+        ]
+    });
+    let [echo, publish, subscribe] = plans;
+    match role {
+        Role::Echo => echo.clone(),
+        Role::Publish { .. } => publish.clone(),
+        Role::Subscribe { .. } => subscribe.clone(),
+    }
+}
+
+/// The far end of a session: its credentials, its side of a scripted handshake, and the keys that come of it.
+pub(super) struct Peer {
+    pub(super) id: SessionId,
+    /// The server's, now.
+    pub(super) ice: IceCredentials,
+    handshake: Scripted,
+    keys: Option<(Inbound, Outbound)>,
+    sources: BTreeMap<u32, SendSource>,
+    windows: BTreeMap<u32, ReplayWindow>,
+    checks: u32,
+}
+
+impl Peer {
+    /// `number` chooses the keys.
+    pub(super) fn new(id: SessionId, local: &LocalDescription, number: u64) -> Self {
+        let seed = SEED.derive("peer", number);
+        let ours = plan(Role::Echo).remote_fingerprint;
+        Self {
+            id,
+            ice: local.ice.clone(),
+            handshake: Scripted::new(DtlsRole::Client, ours, local.fingerprint, &seed),
+            keys: None,
+            sources: BTreeMap::new(),
+            windows: BTreeMap::new(),
+            checks: 0,
+        }
+    }
+
+    /// Proves an address by a check that nominates it, and connects.
+    pub(super) fn connect(&mut self, world: &mut World, source: SocketAddr) {
+        assert_eq!(self.check(world, source), None, "a sound check is taken");
+        self.shake_hands(world, source);
+    }
+
+    /// Goes through the handshake from an address that its session has proved.
+    pub(super) fn shake_hands(&mut self, world: &mut World, source: SocketAddr) {
+        let mut outcome = self.handshake.start(world.now);
+        for _ in 0..2 {
+            world.sent.clear();
+            for datagram in &outcome.datagrams {
+                assert_eq!(world.deliver(source, datagram), None, "its path is proved");
+            }
+            // Answers go to the path in use, which is one of the peer's but may be another.
+            let mut answers = world.sent.iter().map(|(_, contents)| contents);
+            let answer = answers.find(|contents| classify(contents) == Class::Dtls);
+            let answer = answer.expect("each flight has an answer");
+            outcome = self.handshake.handle_packet(world.now, answer);
+        }
+        let HandshakeResult::Connected(profile, keys) = outcome.result else {
+            panic!("two round trips are all of it, not {outcome:?}");
+        };
+        let keying = KeyingMaterial::new(profile, keys.as_bytes()).expect("of the right length");
+        self.keys = Some(keying.into_contexts(DtlsRole::Client));
+    }
+
+    /// Sends a check as no other before.
+    pub(super) fn check(&mut self, world: &mut World, source: SocketAddr) -> Option<DropReason> {
+        self.checks += 1;
+        let check = check(&self.ice, 0x1_0000 | self.checks, true);
+        world.deliver(source, &check)
+    }
+
+    /// Seals an RTP packet under the number it has; `None` if it has no whole header or the number was used. Without
+    /// keys the tag is a guess.
+    pub(super) fn seal_rtp(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
+        let header = Header::parse(plain).ok()?;
+        let Some((_, outbound)) = &mut self.keys else {
+            return Some([plain, &[0; SRTP_OVERHEAD_BYTES_MAX]].concat());
+        };
+        let source = match self.sources.entry(header.ssrc) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => {
+                entry.insert(outbound.claim(header.ssrc)?)
+            }
+        };
+        let mut sealed = plain.to_vec();
+        sealed.resize(plain.len() + SRTP_OVERHEAD_BYTES_MAX, 0);
+        let number = header.sequence_number;
+        let payload = &plain[header.len..];
+        let len = outbound
+            .seal_rtp(source, number, &mut sealed, header.len, &[], payload)
+            .ok()?;
+        sealed.truncate(len);
+        Some(sealed)
+    }
+
+    /// Seals anything as a compound; `None` if there is no whole header. Without keys the tag is a guess.
+    pub(super) fn seal_rtcp(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
+        let Some((_, outbound)) = &mut self.keys else {
+            return Some([plain, &[0; SRTCP_OVERHEAD_BYTES_MAX]].concat());
+        };
+        let mut sealed = plain.to_vec();
+        sealed.resize(plain.len() + SRTCP_OVERHEAD_BYTES_MAX, 0);
+        let len = outbound.seal_rtcp(&mut sealed, plain.len()).ok()?;
+        sealed.truncate(len);
+        Some(sealed)
+    }
+
+    /// Opens what the server sealed for it; `None` if it is not media, or another's.
+    pub(super) fn open(&mut self, sealed: &[u8]) -> Option<Vec<u8>> {
+        let (inbound, _) = self.keys.as_mut()?;
+        let mut packet = sealed.to_vec();
+        let len = match classify(sealed) {
+            Class::Rtp => {
+                let header = Header::parse(sealed).ok()?;
+                let position = RtpPosition {
+                    ssrc: header.ssrc,
+                    sequence_number: header.sequence_number,
+                    header_len: header.len,
+                };
+                let window = self.windows.entry(header.ssrc).or_default();
+                let opened = inbound.open_rtp(window, position, &mut packet);
+                opened.ok()?.length
+            }
+            Class::Rtcp => inbound.open_rtcp(&mut packet).ok()?,
+            _ => return None,
+        };
+        packet.truncate(len);
+        Some(packet)
+    }
+}
+
+/// A check under these credentials.
+pub(super) fn check(ice: &IceCredentials, number: u32, nominates: bool) -> Vec<u8> {
+    let username = format!("{}:{PEER_UFRAG}", ice.ufrag);
+    binding_request(&username, &ice.password, number, nominates)
+}
+
+/// A packet of 20 ms of sound, in the clear.
+pub(super) fn sound(ssrc: u32, sequence_number: u16, payload: &[u8]) -> Vec<u8> {
+    let fields = HeaderFields {
+        payload_type: OPUS,
+        marker: false,
+        sequence_number,
+        timestamp: u32::from(sequence_number) * 960,
+        ssrc,
+    };
+    let mut packet = vec![0; FIXED_HEADER_BYTES];
+    write_header(&mut packet, &fields, &[]).expect("it fits");
+    packet.extend_from_slice(payload);
+    packet
+}

@@ -1,7 +1,0 @@
-//! See `antiphon_core::fuzzing::trickle_fragment`.
-#![no_main]
-
-use antiphon_core::fuzzing;
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|data: &[u8]| fuzzing::trickle_fragment(data));
