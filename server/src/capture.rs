@@ -414,3 +414,98 @@ impl Writer {
         info!(path = %self.path.display(), seen, dropped, "the capture has ended");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use antiphon_core::replay::{CaptureReader, Replay, Report, Settings};
+    use antiphon_udp::Clock;
+
+    use super::*;
+
+    const HERE: &str = "192.0.2.1:40000";
+    const PEER: &str = "192.0.2.2:5000";
+
+    fn recorder(handle: CaptureHandle) -> Recorder {
+        Recorder::new(handle, ShardId(0), Clock::start().epoch())
+    }
+
+    fn send(recorder: &mut Recorder, contents: &[u8]) {
+        let sent = Sent {
+            destination: PEER.parse().unwrap(),
+            ecn: None,
+            contents,
+        };
+        recorder.note_sent(Timestamp::from_millis(5), HERE.parse().unwrap(), sent);
+    }
+
+    fn free(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("antiphon-{}-{name}", std::process::id()));
+        std::fs::remove_file(&path).ok();
+        path
+    }
+
+    fn report(path: &Path) -> Report {
+        let mut replay = Replay::new(Settings::default());
+        let mut reader = CaptureReader::new(File::open(path).unwrap()).unwrap();
+        while reader.step(&mut |item| replay.handle(item)).unwrap() {}
+        std::fs::remove_file(path).unwrap();
+        replay.finish()
+    }
+
+    /// A writer that hangs: nothing comes back until the recorder has run out of chunks.
+    #[test]
+    fn what_finds_no_room_is_left_out_and_the_file_says_how_many() {
+        let (messages, received) = mpsc::channel();
+        let secrets = Arc::default();
+        let handle = CaptureHandle { messages, secrets };
+        let mut recorder = recorder(handle.clone());
+        let room = CAPTURE_CHUNKS * CAPTURE_CHUNK_DATAGRAMS;
+        for _ in 0..room + 70 {
+            send(&mut recorder, b"datagram");
+        }
+        recorder.note_turn();
+
+        let path = free("hung.pcapng");
+        let file = File::create_new(&path).unwrap();
+        let mut writer = Writer::new(file, path.clone(), 1, 1 << 30, handle.secrets);
+        for message in received.try_iter() {
+            let Message::Chunk(chunk) = message else {
+                panic!("only chunks were sent");
+            };
+            writer.on_chunk(chunk);
+        }
+        send(&mut recorder, b"the next");
+        recorder.note_turn();
+        let Ok(Message::Chunk(chunk)) = received.try_recv() else {
+            panic!("there is room again");
+        };
+        assert_eq!(chunk.dropped_before, 70);
+        writer.on_chunk(chunk);
+        writer.end();
+        let totals = report(&path).totals;
+        assert_eq!(totals.frames, room as u64 + 1);
+        assert_eq!(totals.capture_dropped, 70);
+    }
+
+    #[test]
+    fn a_full_file_stays_within_its_limit_and_says_what_is_missing() {
+        let path = free("full.pcapng");
+        let bytes_max = 200_000;
+        let capture = Capture::start(&path, 1, bytes_max).unwrap();
+        let mut recorder = recorder(capture.handle());
+        for _ in 0..1_000 {
+            send(&mut recorder, &[7; 1_000]);
+            recorder.note_turn();
+        }
+        capture.finish();
+        let len = std::fs::metadata(&path).unwrap().len();
+        // The counts at the end are beyond it, and short.
+        assert!((150_000..bytes_max + 200).contains(&len), "{len}");
+        let totals = report(&path).totals;
+        assert_eq!(totals.frames + totals.capture_dropped, 1_000);
+        assert!(totals.frames > 150);
+        // Nobody listens any more.
+        send(&mut recorder, b"late");
+        recorder.note_turn();
+    }
+}

@@ -72,3 +72,21 @@ fn push_hex(line: &mut String, bytes: &[u8]) {
         write!(line, "{byte:02x}").expect("a string takes what is written to it");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_first_step_of_a_key_expansion_is_told() {
+        let randoms: Vec<u8> = (0..64).collect();
+        let step = [LABEL, &randoms].concat();
+        let secret = [9; MASTER_SECRET_BYTES];
+        assert_eq!(client_random(&secret, &step), Some(&randoms[32..]));
+        assert_eq!(client_random(&secret[1..], &step), None, "another key");
+        let later = [&[1; 32][..], &step].concat();
+        assert_eq!(client_random(&secret, &later), None, "a later step");
+        let finished = [b"client finished", &randoms[..32]].concat();
+        assert_eq!(client_random(&secret, &finished), None, "another label");
+    }
+}
