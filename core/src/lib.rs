@@ -5,6 +5,41 @@
 //! sockets, time and a way to wait; see `drive`.
 #![forbid(unsafe_code)]
 
+/// Whether the core has bad luck at a [`bugs::Point`]; never, and at no cost, without the feature `mutations`.
+#[cfg(feature = "mutations")]
+macro_rules! buggify {
+    ($shard:expr, $point:ident) => {
+        $shard.bugs.strikes($crate::bugs::Point::$point)
+    };
+}
+#[cfg(not(feature = "mutations"))]
+macro_rules! buggify {
+    ($shard:expr, $point:ident) => {
+        false
+    };
+}
+
+/// Whether a test planted this [`bugs::Mutation`]; never, and at no cost, without the feature `mutations`.
+#[cfg(feature = "mutations")]
+macro_rules! mutated {
+    ($shard:expr, $mutation:ident) => {
+        $shard.bugs.has($crate::bugs::Mutation::$mutation)
+    };
+    ($shard:expr, $mutation:ident, each $every:literal) => {
+        $shard
+            .bugs
+            .has_each($crate::bugs::Mutation::$mutation, $every)
+    };
+}
+#[cfg(not(feature = "mutations"))]
+macro_rules! mutated {
+    ($shard:expr, $mutation:ident $(, each $every:literal)?) => {
+        false
+    };
+}
+
+#[cfg(feature = "mutations")]
+pub mod bugs;
 pub mod drive;
 #[cfg(feature = "sim")]
 pub mod fuzzing;
@@ -21,6 +56,8 @@ pub mod route;
 pub mod sdp;
 pub mod session;
 pub mod shard;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod srtp;
 #[cfg(test)]
 mod testing;

@@ -33,6 +33,12 @@ impl Pump {
         }
     }
 
+    /// The shard's bugs, to plant some.
+    #[cfg(feature = "mutations")]
+    pub const fn bugs_mut(&mut self) -> &mut crate::bugs::Bugs {
+        self.shard.bugs_mut()
+    }
+
     /// The hash of all that came out so far; `None` without [`with_digest`](Self::with_digest).
     #[must_use]
     pub fn digest(&self) -> Option<&Digest> {
@@ -48,12 +54,18 @@ impl Pump {
     /// Handles what has arrived until nothing is left or the budget is spent; whether more may be waiting.
     fn receive(&mut self, now: Timestamp, port: &mut impl Port) -> bool {
         for _ in 0..RECV_BATCHES_PER_TURN_MAX {
+            if buggify!(self.shard, ReceiveLater) {
+                return true;
+            }
             self.batch.clear();
             port.recv(&mut self.batch);
             if self.batch.is_empty() {
                 return false;
             }
             for datagram in self.batch.datagrams() {
+                if mutated!(self.shard, SwallowDatagrams, each 100) {
+                    continue;
+                }
                 self.shard.handle_datagram(now, datagram);
             }
             // What a batch caused leaves before the next is read: latency over one larger send.
@@ -91,18 +103,28 @@ impl Turner for Pump {
                 break;
             };
             self.shard.handle_command(now, command);
+            if buggify!(self.shard, CommandLater) {
+                break;
+            }
         }
         // A relay has no variant yet, so there is none to handle.
         let None = port.next_relay();
         again |= self.receive(now, port);
-        self.shard.handle_timeout(now);
+        if !buggify!(self.shard, TimersLater) {
+            self.shard.handle_timeout(now);
+        }
         while let Some(event) = self.shard.poll_event() {
             if let Some(digest) = &mut self.digest {
                 digest.note_event(now, &event);
             }
             port.emit(event);
+            if mutated!(self.shard, OneEventATurn) {
+                break;
+            }
         }
-        self.send(now, port);
+        if !buggify!(self.shard, SendLater) {
+            self.send(now, port);
+        }
         if again {
             return Turn::Again;
         }

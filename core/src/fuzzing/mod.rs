@@ -18,4 +18,5 @@ pub use sdp::{OFFER, sdp_offer, trickle_fragment};
 pub use shard::{datagram_script, shard_datagrams};
 pub use srtp::srtp;
 pub use stun::binding_request;
+pub(crate) use stun::{check, is_answer};
 pub use wire::{payload, rtcp, rtp, stun};

@@ -14,11 +14,23 @@ const ICE_CONTROLLING: u16 = 0x802a;
 /// `password`. `number` sets the transaction.
 #[must_use]
 pub fn binding_request(username: &str, password: &str, number: u32, nominate: bool) -> Vec<u8> {
+    let transaction = u128::from(number).to_be_bytes();
+    let (_, transaction) = transaction.split_last_chunk().expect("16 bytes hold 12");
+    check(username, password, *transaction, 0x6e7f_00ff, nominate)
+}
+
+/// The same, of any transaction and priority.
+pub(crate) fn check(
+    username: &str,
+    password: &str,
+    transaction: [u8; 12],
+    priority: u32,
+    nominate: bool,
+) -> Vec<u8> {
     let mut message = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
-    message.extend_from_slice(&[0; 8]);
-    message.extend_from_slice(&number.to_be_bytes());
+    message.extend_from_slice(&transaction);
     attribute(&mut message, USERNAME, username.as_bytes());
-    attribute(&mut message, PRIORITY, &0x6e7f_00ff_u32.to_be_bytes());
+    attribute(&mut message, PRIORITY, &priority.to_be_bytes());
     attribute(&mut message, ICE_CONTROLLING, &1_u64.to_be_bytes());
     if nominate {
         attribute(&mut message, USE_CANDIDATE, &[]);
@@ -32,6 +44,23 @@ pub fn binding_request(username: &str, password: &str, number: u32, nominate: bo
     let fingerprint = crc32(&message) ^ 0x5354_554e;
     attribute(&mut message, FINGERPRINT, &fingerprint.to_be_bytes());
     message
+}
+
+/// Whether bytes are the answer to a check of this transaction by the agent with this `password`, and a good one.
+pub(crate) fn is_answer(bytes: &[u8], password: &str, transaction: [u8; 12]) -> bool {
+    const INTEGRITY_BYTES: usize = 4 + 20;
+    const FINGERPRINT_BYTES: usize = 8;
+    let Some(signed) = bytes.len().checked_sub(INTEGRITY_BYTES + FINGERPRINT_BYTES) else {
+        return false;
+    };
+    if signed < HEADER_BYTES || bytes[..2] != [1, 1] || bytes[8..20] != transaction {
+        return false;
+    }
+    let mut message = bytes[..signed].to_vec();
+    set_length(&mut message, INTEGRITY_BYTES);
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
+    let integrity = hmac::sign(&key, &message);
+    bytes[signed + 4..][..20] == *integrity.as_ref()
 }
 
 fn attribute(message: &mut Vec<u8>, attribute_type: u16, value: &[u8]) {

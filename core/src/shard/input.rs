@@ -45,7 +45,12 @@ impl Shard {
         let checked = self
             .mutate(key, |session, cx| session.handle_stun(cx, path, packet))
             .unwrap_or(Err(DropReason::UnauthenticatedStun));
-        if let Ok(checked) = &checked {
+        let is_ignored = mutated!(self, IgnoreNewPaths)
+            && self
+                .sessions
+                .find(key)
+                .is_some_and(|session| session.paths().count() > 1);
+        if let Some(checked) = checked.as_ref().ok().filter(|_| !is_ignored) {
             self.claim_path(path, key);
             if let Some(forgotten) = checked.forgotten {
                 self.forget_path(forgotten, key);
@@ -159,10 +164,11 @@ impl Shard {
         };
         session.media.put_followers(packet.media, followers);
         if keyframe_wanted {
-            self.mutate(publisher, |session, cx| {
-                session.request_keyframe(cx, packet.media);
+            let media = packet.media;
+            self.request_keyframe(TrackKey {
+                session: publisher,
+                media,
             });
-            self.rearm(publisher);
         }
     }
 
@@ -170,19 +176,18 @@ impl Shard {
         match ask {
             Ask::Retransmit { media, sequence } => self.on_retransmit(asker, media, sequence),
             Ask::Keyframe { media } => {
-                let Some(track) = self.followed(asker, media) else {
-                    return;
-                };
-                self.mutate(track.session, |session, cx| {
-                    session.request_keyframe(cx, track.media);
-                });
-                self.rearm(track.session);
+                if let Some(track) = self.followed(asker, media) {
+                    self.request_keyframe(track);
+                }
             }
             Ask::Ended { media } => self.on_track_removed(asker, media),
         }
     }
 
     fn on_retransmit(&mut self, asker: SessionKey, media: u8, sequence: u64) {
+        if buggify!(self, CacheMiss) || mutated!(self, NeverRetransmit) {
+            return;
+        }
         let Some(track) = self.followed(asker, media) else {
             return;
         };
@@ -199,7 +204,11 @@ impl Shard {
             return;
         };
         payload.copy_from_slice(cached.payload);
-        let packet = Incoming { payload, ..cached };
+        let packet = Incoming {
+            payload,
+            sequence: cached.sequence - u64::from(mutated!(self, MisnumberRetransmissions)),
+            ..cached
+        };
         self.mutate(asker, |session, cx| session.retransmit(cx, media, &packet));
     }
 

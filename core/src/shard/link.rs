@@ -55,7 +55,9 @@ impl Shard {
         self.stats.sessions_connected -= u32::from(session.is_connected());
         let paths: Vec<_> = session.paths().collect();
         for path in paths {
-            self.forget_path(path, key);
+            if !mutated!(self, KeepPaths) {
+                self.forget_path(path, key);
+            }
         }
         let alive: Vec<_> = session.media.alive_tracks().collect();
         for media in alive {
@@ -193,7 +195,13 @@ impl Shard {
         let Some(entry) = self.rooms.find(room) else {
             return;
         };
-        let wishes: Vec<_> = entry.wishes().collect();
+        let mut wishes: Vec<_> = entry.wishes().collect();
+        if mutated!(self, FollowAnyone) {
+            let newest = entry.resolve(Target::Newest);
+            wishes
+                .iter_mut()
+                .for_each(|(_, publisher)| *publisher = newest);
+        }
         for (subscriber, publisher) in wishes {
             self.follow(subscriber, publisher);
         }
@@ -269,11 +277,28 @@ impl Shard {
             .filter_map(|(_, sender)| sender.track)
             .collect();
         for track in waiting {
-            self.mutate(track.session, |session, cx| {
-                session.request_keyframe(cx, track.media);
-            });
-            self.rearm(track.session);
+            self.request_keyframe(track);
         }
+    }
+
+    /// Asks a publisher for a keyframe of a track.
+    pub(super) fn request_keyframe(&mut self, track: TrackKey) {
+        if buggify!(self, KeyframeRequestLost)
+            || mutated!(self, NeverAskForKeyframes)
+            || (self.id.0 > 0 && mutated!(self, FirstShardIsBetter, each 2))
+        {
+            return;
+        }
+        #[cfg(feature = "mutations")]
+        if mutated!(self, PassAllKeyframeRequests) {
+            self.mutate(track.session, |session, _| {
+                session.media.forget_keyframe_requests()
+            });
+        }
+        self.mutate(track.session, |session, cx| {
+            session.request_keyframe(cx, track.media);
+        });
+        self.rearm(track.session);
     }
 
     /// A session's sections of a kind in which it sends to the peer, or the peer to it.

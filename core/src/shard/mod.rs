@@ -105,8 +105,10 @@ pub struct Shard {
     /// The latest `now`: time that goes backwards stands still instead.
     now: Timestamp,
     /// The session whose next mutation panics.
-    #[cfg(any(test, feature = "sim"))]
+    #[cfg(feature = "mutations")]
     doomed: Option<SessionKey>,
+    #[cfg(feature = "mutations")]
+    pub(crate) bugs: crate::bugs::Bugs,
 }
 
 /// A session panicked: our bug, this session's end.
@@ -145,8 +147,10 @@ impl Shard {
             asks: Vec::new(),
             lent: false,
             now: Timestamp::ZERO,
-            #[cfg(any(test, feature = "sim"))]
+            #[cfg(feature = "mutations")]
             doomed: None,
+            #[cfg(feature = "mutations")]
+            bugs: crate::bugs::Bugs::default(),
         })
     }
 
@@ -267,9 +271,15 @@ impl Shard {
     }
 
     /// Makes a session panic when it is touched next, as a bug of ours would.
-    #[cfg(any(test, feature = "sim"))]
+    #[cfg(feature = "mutations")]
     pub fn inject_fault(&mut self, id: SessionId) {
         self.doomed = Some(id.key);
+    }
+
+    /// Its bugs, to plant some.
+    #[cfg(feature = "mutations")]
+    pub const fn bugs_mut(&mut self) -> &mut crate::bugs::Bugs {
+        &mut self.bugs
     }
 
     fn advance(&mut self, now: Timestamp) {
@@ -298,7 +308,10 @@ impl Shard {
             shard: self.id,
             key,
         };
-        let number = self.stats.sessions_opened;
+        let mut number = self.stats.sessions_opened;
+        if mutated!(self, AmbientRandomness) {
+            number ^= u64::from(std::process::id());
+        }
         self.stats.sessions_opened += 1;
         let mut rng = self.seed.derive("session", number).rng();
         let ice = credentials(id, 0, &mut rng);
@@ -377,10 +390,10 @@ impl Shard {
             stats: &mut self.stats,
             handshakes: &mut self.handshakes,
         };
-        #[cfg(any(test, feature = "sim"))]
+        #[cfg(feature = "mutations")]
         let doomed = self.doomed.take_if(|doomed| *doomed == key).is_some();
         match guard(|| {
-            #[cfg(any(test, feature = "sim"))]
+            #[cfg(feature = "mutations")]
             assert!(!doomed, "a fault was injected");
             mutation(session, &mut cx)
         }) {

@@ -200,6 +200,14 @@ impl Media {
         }
     }
 
+    /// As if no keyframe was ever asked for: the next request is not held back.
+    #[cfg(feature = "mutations")]
+    pub(crate) fn forget_keyframe_requests(&mut self) {
+        for receiver in &mut self.receivers {
+            receiver.keyframes = super::receiver::KeyframeThrottle::default();
+        }
+    }
+
     /// Says goodbye for all we send.
     pub(crate) fn send_goodbye(&mut self, cx: &mut Context<'_>, path: Path) {
         let Some(keys) = &mut self.keys else { return };
