@@ -273,6 +273,33 @@ fn the_core_depends_on_no_runtime_and_no_sockets() {
     fail(&found);
 }
 
+/// Bugs on demand are for tests: the macros that reach them are `false` without the feature, and the server has it not.
+#[test]
+fn the_server_has_no_bugs_on_demand() {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--package",
+            "antiphon-server",
+            "--edges",
+            "normal,features",
+            "--prefix",
+            "none",
+            "--locked",
+            "--offline",
+        ])
+        .current_dir(root())
+        .output()
+        .expect("cargo prints the dependency tree");
+    let tree = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        tree.contains("antiphon-core feature \"sim\""),
+        "the server simulates: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(!tree.contains("antiphon-core feature \"mutations\""));
+}
+
 #[test]
 fn nothing_names_a_machine_or_a_secret() {
     let marks = [

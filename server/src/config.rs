@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Deserializer};
 
+use crate::cli::Tool;
 use crate::limits::{ANNOUNCED_ADDRESSES_MAX, BODY_TIMEOUT, HEAD_TIMEOUT, WRITE_TIMEOUT};
 
 const HTTP_DEFAULT: &str = "127.0.0.1:8080";
@@ -117,6 +118,9 @@ pub enum ConfigError {
     /// The command line or a variable. Also carries `--help` and `--version`.
     #[error("{0}")]
     Usage(#[from] clap::Error),
+    /// A tool behind options of the server.
+    #[error("a tool comes first and takes options of its own; see `antiphon --help`")]
+    MisplacedTool,
     /// The configuration file cannot be read.
     #[error("cannot read the configuration file {path}: {error}")]
     Unreadable {
@@ -170,6 +174,9 @@ struct Cli {
 enum Verb {
     /// Runs the server (the default).
     Serve,
+    // Listed here for `--help`; `Tool::parse` has seen those that stand where they belong.
+    #[command(flatten)]
+    Tool(Tool),
 }
 
 /// The options, each as a flag, a variable and a key of the file.
@@ -273,7 +280,9 @@ impl Config {
     pub fn load(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
         let cli = Cli::try_parse_from(arguments)?;
         check_variables(std::env::vars_os().map(|(name, _)| name))?;
-        let (Some(Verb::Serve) | None) = cli.command;
+        if let Some(Verb::Tool(_)) = cli.command {
+            return Err(ConfigError::MisplacedTool);
+        }
         let file = match &cli.config {
             Some(path) => read_file(path)?,
             None => Options::default(),

@@ -8,6 +8,7 @@ pub mod api;
 pub mod app;
 pub mod auth;
 pub mod candidates;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod cors;
@@ -27,25 +28,38 @@ pub mod rooms;
 pub mod server;
 pub mod sessions;
 pub mod shards;
+pub mod sim;
 pub mod sse;
 pub mod stall;
 pub mod tls;
 pub mod wall;
 pub mod whip;
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
+use crate::cli::Tool;
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::server::{Server, ServerError};
 
-/// The program: reads the configuration, serves, and stops on SIGTERM or SIGINT.
+/// The program: runs the tool it is asked for; by default reads the configuration, serves, and stops on SIGTERM
+/// or SIGINT.
 #[must_use]
 pub fn main() -> ExitCode {
-    let config = match Config::load(std::env::args_os()) {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match Tool::parse(&arguments) {
+        Ok(Some(tool)) => tool.run(),
+        Ok(None) => serve(arguments),
+        Err(usage) => usage.exit(),
+    }
+}
+
+fn serve(arguments: Vec<OsString>) -> ExitCode {
+    let config = match Config::load(arguments) {
         Ok(config) => config,
         // Help and version go to standard output with exit code 0, mistakes to standard error with 2.
         Err(ConfigError::Usage(usage)) => usage.exit(),
