@@ -4,7 +4,7 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: run test setup-run setup-test fmt lint docs check bench clean-output
+.PHONY: run test setup-run setup-test fmt lint docs check bench sweep clean-output
 
 run: setup-run
 	$(CARGO) run --release --locked --package antiphon-server --bin antiphon -- $(ARGS)
@@ -33,3 +33,7 @@ check:
 # Instruction counts against the committed baseline: repeatable, unlike times on a shared machine.
 bench:
 	$(CARGO) bench --workspace --bench instructions --locked -- --check
+
+# Searches SEEDS (FIRST..END) of the swarm for findings; with BAD_LUCK, the core has bad luck so often of 1,000.
+sweep: setup-run
+	$(CARGO) run --release --locked --package antiphon-proptests --example sweep -- $(SEEDS) $(BAD_LUCK)
