@@ -1,1 +1,1 @@
-//! wip
+//! Nothing of its own: properties across the modules of Antiphon stand in `tests`, and a search for seeds in `examples`.

@@ -1,12 +1,12 @@
 //! Judges of a run. Each says what it found and what it is: a finding is a bug of the server or of its judge.
 //!
-//! | Oracle | Holds that |
-//! |---|---|
-//! | outcome | nobody hears what no source said, under numbers that move, or from whom it does not follow; nothing is sent to who proved nothing; nothing panics, and each session ends once |
-//! | threshold | what the network did not lose was forwarded, most of what it lost was repaired, and keyframe requests are few |
-//! | liveness | once faults are off everybody is connected and hears everybody it follows, without a long gap |
-//! | leak | after the last session every table is empty and no timer runs |
-//! | differential | the cut into turns, the count of shards and the process change nothing |
+//! - *outcome*: nobody hears what no source said, under numbers that move, or from whom it does not follow; nothing is
+//!   sent to who proved nothing; nothing panics, and each session ends once.
+//! - *threshold*: what the network did not lose was forwarded, most of what it lost was repaired, and keyframe requests
+//!   are few.
+//! - *liveness*: once faults are off everybody is connected and hears everybody it follows, without a long gap.
+//! - *leak*: after the last session every table is empty and no timer runs.
+//! - *differential*: the cut into turns, the count of shards and the process change nothing.
 
 use std::fmt;
 use std::time::Duration;
@@ -334,7 +334,8 @@ impl Judged<'_> {
 
     /// Threshold: a correct shard forwards every packet of a track to each follower at once. So what is missing
     /// between the first and the highest number heard was lost by a link, refused because it came from an address
-    /// that a rebinding had made new, or dropped because the sockets took nothing.
+    /// that a rebinding had made new, dropped because the sockets took nothing, or came before the keys of the shard
+    /// or of the hearer, which a later packet may have overtaken.
     fn thresholds(&self, all: &[ShardStats], outcome: &mut Outcome) {
         let stats = &all[usize::from(self.member.shard)];
         let report = self.member.peer.report();
@@ -360,18 +361,22 @@ impl Judged<'_> {
         let publisher = self.run.world.member(MemberId(source.member));
         let expected = u64::from(source.highest - source.first) + 1;
         let missing = expected.saturating_sub(u64::from(source.packets));
-        let lost = publisher.rtp_lost_up + self.member.rtp_lost_down;
+        let early = self.member.peer.report().early;
+        let lost = publisher.rtp_lost_up + self.member.rtp_lost_down + early;
         let moved = publisher.rebinds > 0;
-        let refused = if moved {
-            stats.drops[DropReason::UnknownSource as usize]
+        let refused = |reason: DropReason| stats.drops[reason as usize];
+        let strange = if moved {
+            refused(DropReason::UnknownSource)
         } else {
             0
         };
-        let allowed = lost + refused + stats.transmits_dropped;
+        let keyless = refused(DropReason::NoKeysYet);
+        let allowed = lost + strange + keyless + stats.transmits_dropped;
         let who = || format!("{:?} of {} ({:?})", self.id, source.member, heard.kind);
         if missing > allowed {
             let what = format!(
-                "{} misses {missing} of {expected}, of which {allowed} may be lost",
+                "{} misses {missing} of {expected}; {lost} were lost, {strange} came from new addresses, \
+                 {keyless} before the keys",
                 who()
             );
             outcome.find(Oracle::Threshold, what);

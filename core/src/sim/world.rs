@@ -507,15 +507,6 @@ impl World {
             self.pool.free(place);
             return;
         };
-        if std::env::var_os("SIMLOG").is_some() {
-            eprintln!(
-                "{} to {} {:?} {}",
-                self.now,
-                flying.destination,
-                classify(&flying.contents),
-                flying.contents.len()
-            );
-        }
         let arrivals = member.down.pass(self.now, bytes);
         let is_there = member.address == destination && member.is_present;
         if arrivals.iter().next().is_none() || !is_there {
@@ -545,15 +536,6 @@ impl World {
         if let Some(number) = host_of(destination) {
             self.pool.at_mut(place).received = self.now;
             let flying = self.pool.at(place);
-            if std::env::var_os("SIMLOG").is_some() {
-                eprintln!(
-                    "{} {} {:?} {}",
-                    self.now,
-                    flying.source,
-                    classify(&flying.contents),
-                    flying.contents.len()
-                );
-            }
             if let Some(sight) = &mut self.sight {
                 sight.note(flying.source, flying.destination, &flying.contents);
             }

@@ -1,7 +1,6 @@
 //! Worlds in simulated time: the swarm, the proofs of determinism, and what the oracles would catch.
 
 mod browser;
-mod debugging;
 mod determinism;
 mod swarm;
 mod traces;

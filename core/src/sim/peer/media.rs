@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use super::{Outbox, Report, Trust};
 use crate::limits::{KEYFRAME_REQUEST_INTERVAL, SRTP_OVERHEAD_BYTES_MAX};
-use crate::plan::{LocalSource, MediaKind};
+use crate::plan::{Codec, LocalSource, MediaKind};
 use crate::receive::{ReceiveStatistics, ReceivedPacket};
-use crate::repair::{Arrival, NackGenerator};
+use crate::repair::{Arrival, NackGenerator, SequenceWindow, rtx};
 use crate::rng::Rng;
 use crate::sim::source::{self, Clock, Said, Source, Stamp};
-use crate::srtp::{Inbound, Outbound, ReplayWindow, RtpPosition, SendSource};
-use crate::time::{Timestamp, earliest};
+use crate::srtp::{Inbound, OpenError, Opened, Outbound, ReplayWindow, RtpPosition, SendSource};
+use crate::time::{NtpTime, Timestamp, earliest};
+use crate::wire::payload;
 use crate::wire::rtcp::SenderSummary;
 use crate::wire::rtp::{Header, HeaderFields, write_header};
 
@@ -27,6 +28,8 @@ pub(super) const RID_ID: u8 = 5;
 const CACHE_PACKETS: usize = 256;
 /// Header, extensions, original sequence number and the authentication tag.
 const OVERHEAD_BYTES: usize = 64 + SRTP_OVERHEAD_BYTES_MAX;
+/// Between two requests for one packet.
+const ROUND_TRIP: Duration = Duration::from_millis(100);
 /// Sequence numbers one NACK of ours names.
 const NACKS_MAX: usize = 32;
 
@@ -164,11 +167,7 @@ impl Sending {
     }
 
     /// What a sender report says; `None` before the first packet.
-    pub(super) fn summary(
-        &self,
-        now: Timestamp,
-        ntp: crate::time::NtpTime,
-    ) -> Option<SenderSummary> {
+    pub(super) fn summary(&self, now: Timestamp, ntp: NtpTime) -> Option<SenderSummary> {
         let (timestamp, sent) = self.last?;
         let rate = match self.source.kind() {
             MediaKind::Audio => 48_000,
@@ -230,10 +229,9 @@ pub(super) struct Receiving {
     rtx_window: ReplayWindow,
     nack: Option<NackGenerator>,
     keyframe_asked: Option<Timestamp>,
-    keyframe_wanted: bool,
     /// Place in the report.
     pub(super) place: usize,
-    seen: crate::repair::SequenceWindow,
+    seen: SequenceWindow,
 }
 
 impl Receiving {
@@ -245,9 +243,8 @@ impl Receiving {
             rtx_window: ReplayWindow::default(),
             nack: (kind == MediaKind::Video).then(NackGenerator::default),
             keyframe_asked: None,
-            keyframe_wanted: false,
             place,
-            seen: crate::repair::SequenceWindow::default(),
+            seen: SequenceWindow::default(),
         }
     }
 
@@ -261,6 +258,55 @@ impl Receiving {
         report: &mut Report,
     ) {
         let repaired = Some(header.ssrc) == self.local.rtx;
+        let Some(opened) = self.open(keys, header, packet, repaired, report) else {
+            return;
+        };
+        let Ok(payload) = header.payload(&packet[..opened.length]) else {
+            report.find(|| "a packet has bad padding".to_owned());
+            return;
+        };
+        let (index, payload) = if repaired {
+            let Some((number, payload)) = rtx::parse(payload) else {
+                return;
+            };
+            let index = self.nack.as_ref().and_then(|nack| nack.extend(number));
+            let Some(index) = index else { return };
+            (index, payload)
+        } else {
+            let clock_rate = match report.heard[self.place].kind {
+                MediaKind::Audio => 48_000,
+                MediaKind::Video => 90_000,
+            };
+            self.statistics.note_received(ReceivedPacket {
+                received: now,
+                sequence: opened.index,
+                timestamp: header.timestamp,
+                clock_rate,
+                bytes: payload.len(),
+                retransmitted: false,
+            });
+            (opened.index, payload)
+        };
+        if self.is_new(now, index, payload) {
+            let packet = HeardPacket {
+                index,
+                timestamp: header.timestamp,
+                payload,
+                repaired,
+            };
+            report.hear(now, self.place, &packet);
+        }
+    }
+
+    /// The network may have doubled a packet; that it does not open otherwise is a finding.
+    fn open(
+        &mut self,
+        keys: &Inbound,
+        header: &Header,
+        packet: &mut [u8],
+        repaired: bool,
+        report: &mut Report,
+    ) -> Option<Opened> {
         let window = if repaired {
             &mut self.rtx_window
         } else {
@@ -271,98 +317,54 @@ impl Receiving {
             sequence_number: header.sequence_number,
             header_len: header.len,
         };
-        // The network may have doubled it; that it does not open otherwise is a finding.
-        let opened = match keys.open_rtp(window, position, packet) {
-            Ok(opened) => opened,
-            Err(crate::srtp::OpenError::Replayed) => return,
+        match keys.open_rtp(window, position, packet) {
+            Ok(opened) => Some(opened),
+            Err(OpenError::Replayed) => None,
             Err(error) => {
                 report.find(|| format!("a packet does not open: {error}"));
-                return;
+                None
             }
-        };
-        let Ok(payload) = header.payload(&packet[..opened.length]) else {
-            report.find(|| "a packet has bad padding".to_owned());
-            return;
-        };
-        let (index, payload) = if repaired {
-            let original = crate::repair::rtx::parse(payload);
-            let extended = |number| self.nack.as_ref()?.extend(number);
-            let Some((Some(index), payload)) =
-                original.map(|(number, payload)| (extended(number), payload))
-            else {
-                return;
-            };
-            (index, payload)
-        } else {
-            let heard = &report.heard[self.place];
-            self.statistics.note_received(ReceivedPacket {
-                received: now,
-                sequence: opened.index,
-                timestamp: header.timestamp,
-                clock_rate: if heard.kind == MediaKind::Audio {
-                    48_000
-                } else {
-                    90_000
-                },
-                bytes: payload.len(),
-                retransmitted: false,
-            });
-            (opened.index, payload)
-        };
-        if let Some(nack) = &mut self.nack {
-            if nack.note_received(now, index) == Arrival::Duplicate {
-                return;
-            }
-            if crate::wire::payload::is_keyframe(crate::plan::Codec::Vp8, payload) {
-                nack.note_keyframe(index);
-                self.keyframe_wanted = false;
-            }
-        } else if !self.seen.insert(index) {
-            return;
         }
-        let packet = HeardPacket {
-            index,
-            timestamp: header.timestamp,
-            payload,
-            repaired,
+    }
+
+    /// Whether this number has not come before, as a packet or as a retransmission.
+    fn is_new(&mut self, now: Timestamp, index: u64, payload: &[u8]) -> bool {
+        let Some(nack) = &mut self.nack else {
+            return self.seen.insert(index);
         };
-        report.hear(now, self.place, &packet);
+        if nack.note_received(now, index) == Arrival::Duplicate {
+            return false;
+        }
+        if payload::is_keyframe(Codec::Vp8, payload) {
+            nack.note_keyframe(index);
+        }
+        true
     }
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {
-        let nack = self.nack.as_ref().and_then(NackGenerator::deadline);
-        let wants = self.keyframe_wanted
-            || self
-                .nack
-                .as_ref()
-                .is_some_and(NackGenerator::needs_keyframe);
-        let keyframe = wants.then(|| {
+        let nack = self.nack.as_ref()?;
+        let keyframe = nack.needs_keyframe().then(|| {
             let asked = self.keyframe_asked;
             asked.map_or(Timestamp::ZERO, |asked| asked + KEYFRAME_REQUEST_INTERVAL)
         });
-        earliest(nack, keyframe)
+        earliest(nack.deadline(), keyframe)
     }
 
     /// Numbers to ask for, and whether to ask for a keyframe.
     pub(super) fn poll(&mut self, now: Timestamp) -> (Vec<u16>, bool) {
-        let mut missing = vec![0; NACKS_MAX];
-        let count = match &mut self.nack {
-            Some(nack) => nack.poll(now, Duration::from_millis(100), &mut missing),
-            None => 0,
+        let Some(nack) = &mut self.nack else {
+            return (Vec::new(), false);
         };
+        let mut missing = vec![0; NACKS_MAX];
+        let count = nack.poll(now, ROUND_TRIP, &mut missing);
         missing.truncate(count);
-        let wants = self.keyframe_wanted
-            || self
-                .nack
-                .as_ref()
-                .is_some_and(NackGenerator::needs_keyframe);
-        let due = self
-            .keyframe_asked
-            .is_none_or(|asked| now.since(asked) >= KEYFRAME_REQUEST_INTERVAL);
-        if wants && due {
-            (self.keyframe_asked, self.keyframe_wanted) = (Some(now), false);
+        let asked = self.keyframe_asked;
+        let is_due = asked.is_none_or(|asked| now.since(asked) >= KEYFRAME_REQUEST_INTERVAL);
+        let keyframe = nack.needs_keyframe() && is_due;
+        if keyframe {
+            self.keyframe_asked = Some(now);
         }
-        (missing, wants && due)
+        (missing, keyframe)
     }
 }
 

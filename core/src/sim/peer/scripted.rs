@@ -17,7 +17,7 @@ use crate::rng::{Rng, Seed};
 use crate::session::transport::scripted::Scripted;
 use crate::session::transport::{HandshakeResult, Outcome};
 use crate::sim::source::{Camera, Clock, Source, Talker};
-use crate::srtp::{Inbound, KeyingMaterial, Outbound};
+use crate::srtp::{Inbound, KeyingMaterial, OpenError, Outbound};
 use crate::time::{NtpTime, Timestamp, earliest};
 use crate::wire::rtcp::{self, COUNT_MAX, CompoundWriter, Packet, ReportBlock};
 use crate::wire::rtp::Header;
@@ -343,7 +343,10 @@ impl ScriptedPeer {
     }
 
     fn receive_rtp(&mut self, now: Timestamp, packet: &mut [u8]) {
-        let Some(keys) = &self.keys else { return };
+        let Some(keys) = &self.keys else {
+            self.report.early += 1;
+            return;
+        };
         let Ok(header) = Header::parse(packet) else {
             self.report.find(|| "a packet is no RTP".to_owned());
             return;
@@ -365,7 +368,7 @@ impl ScriptedPeer {
         let Some(keys) = &mut self.keys else { return };
         let len = match keys.inbound.open_rtcp(packet) {
             Ok(len) => len,
-            Err(crate::srtp::OpenError::Replayed) => return,
+            Err(OpenError::Replayed) => return,
             Err(error) => {
                 self.report.find(|| format!("RTCP does not open: {error}"));
                 return;
