@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::peer::{Peer, run};
 use crate::server::Server;
-use crate::{BOTH_WAYS, PACKETS, PATIENCE, RUNTIMES, heard_all, talk};
+use crate::{BOTH_WAYS, PACKETS, PATIENCE, heard_all, runtimes, talk};
 
 /// A path of the test folder where no file is.
 fn free(name: &str) -> PathBuf {
@@ -39,13 +39,13 @@ fn recorded_call(path: &Path, extra: &[&str]) {
     assert!(run(&mut peers, PATIENCE, heard_all));
     assert_eq!(server.delete(&peer.resource), 200);
     assert!(run(&mut [&mut peer], PATIENCE, |peers| peers[0].closed));
-    server.terminate();
+    server.signal("TERM");
     assert_eq!(server.exit_code(PATIENCE), Some(0));
 }
 
 #[test]
 fn a_recorded_call_replays_to_the_packets_sent_and_opens_completely() {
-    for runtime in RUNTIMES {
+    for runtime in runtimes() {
         let path = free(&format!("call-{runtime}.pcapng"));
         recorded_call(&path, &["--capture-keys", "--runtime", runtime]);
         let mode = std::fs::metadata(&path).expect("it is there").permissions();

@@ -6,8 +6,9 @@ use super::{Outbox, Report, Trust};
 use crate::limits::{KEYFRAME_REQUEST_INTERVAL, SRTP_OVERHEAD_BYTES_MAX};
 use crate::plan::{Codec, LocalSource, MediaKind};
 use crate::receive::{ReceiveStatistics, ReceivedPacket};
-use crate::repair::{Arrival, NackGenerator, SequenceWindow, rtx};
+use crate::repair::{Arrival, NackGenerator, rtx};
 use crate::rng::Rng;
+use crate::sequence::SequenceWindow;
 use crate::sim::source::{self, Clock, Said, Source, Stamp};
 use crate::srtp::{Inbound, OpenError, Opened, Outbound, ReplayWindow, RtpPosition, SendSource};
 use crate::time::{NtpTime, Timestamp, earliest};
@@ -330,7 +331,11 @@ impl Receiving {
     /// Whether this number has not come before, as a packet or as a retransmission.
     fn is_new(&mut self, now: Timestamp, index: u64, payload: &[u8]) -> bool {
         let Some(nack) = &mut self.nack else {
-            return self.seen.insert(index);
+            let is_fresh = self.seen.is_fresh(index);
+            if is_fresh {
+                self.seen.note(index);
+            }
+            return is_fresh;
         };
         if nack.note_received(now, index) == Arrival::Duplicate {
             return false;
