@@ -371,13 +371,14 @@ impl Judged<'_> {
             0
         };
         let keyless = refused(DropReason::NoKeysYet);
-        let allowed = lost + strange + keyless + stats.transmits_dropped;
+        let allowed = lost + strange + keyless + stats.transmits_dropped + heard.unclaimed;
         let who = || format!("{:?} of {} ({:?})", self.id, source.member, heard.kind);
         if missing > allowed {
             let what = format!(
                 "{} misses {missing} of {expected}; {lost} were lost, {strange} came from new addresses, \
-                 {keyless} before the keys",
-                who()
+                 {keyless} before the keys; {} were silent",
+                who(),
+                heard.unclaimed
             );
             outcome.find(Oracle::Threshold, what);
         }
