@@ -365,7 +365,8 @@ impl Judged<'_> {
         let lost = publisher.rtp_lost_up + self.member.rtp_lost_down + early;
         let moved = publisher.rebinds > 0;
         let refused = |reason: DropReason| stats.drops[reason as usize];
-        let strange = if moved {
+        // The goodbye of a publisher that left may have overtaken its last packets, too.
+        let strange = if moved || publisher.closed.is_some() {
             refused(DropReason::UnknownSource)
         } else {
             0
@@ -375,7 +376,7 @@ impl Judged<'_> {
         let who = || format!("{:?} of {} ({:?})", self.id, source.member, heard.kind);
         if missing > allowed {
             let what = format!(
-                "{} misses {missing} of {expected}; {lost} were lost, {strange} came from new addresses, \
+                "{} misses {missing} of {expected}; {lost} were lost, {strange} from unknown addresses, \
                  {keyless} before the keys; {} were silent",
                 who(),
                 heard.unclaimed
