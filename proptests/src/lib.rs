@@ -1,1 +1,2 @@
-//! Nothing of its own: properties across the modules of Antiphon stand in `tests`, and a search for seeds in `examples`.
+//! Nothing of its own: properties across the modules of Antiphon stand in `tests`, a search for seeds in
+//! `examples`.

@@ -292,7 +292,7 @@ impl Shard {
         #[cfg(feature = "mutations")]
         if mutated!(self, PassAllKeyframeRequests) {
             self.mutate(track.session, |session, _| {
-                session.media.forget_keyframe_requests()
+                session.media.forget_keyframe_requests();
             });
         }
         self.mutate(track.session, |session, cx| {

@@ -365,19 +365,21 @@ impl Judged<'_> {
         let lost = publisher.rtp_lost_up + self.member.rtp_lost_down + early;
         let moved = publisher.rebinds > 0;
         let refused = |reason: DropReason| stats.drops[reason as usize];
-        let strange = if moved {
+        // The goodbye of a publisher that left may have overtaken its last packets, too.
+        let strange = if moved || publisher.closed.is_some() {
             refused(DropReason::UnknownSource)
         } else {
             0
         };
         let keyless = refused(DropReason::NoKeysYet);
-        let allowed = lost + strange + keyless + stats.transmits_dropped;
+        let allowed = lost + strange + keyless + stats.transmits_dropped + heard.unclaimed;
         let who = || format!("{:?} of {} ({:?})", self.id, source.member, heard.kind);
         if missing > allowed {
             let what = format!(
-                "{} misses {missing} of {expected}; {lost} were lost, {strange} came from new addresses, \
-                 {keyless} before the keys",
-                who()
+                "{} misses {missing} of {expected}; {lost} were lost, {strange} from unknown addresses, \
+                 {keyless} before the keys; {} were silent",
+                who(),
+                heard.unclaimed
             );
             outcome.find(Oracle::Threshold, what);
         }

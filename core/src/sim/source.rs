@@ -361,7 +361,7 @@ pub fn read(kind: MediaKind, payload: &[u8]) -> Said {
         MediaKind::Audio => (1, None),
         MediaKind::Video => match vp8::Descriptor::parse(payload) {
             Ok(descriptor) => {
-                let id = descriptor.picture_id.map(|id| id.value());
+                let id = descriptor.picture_id.map(vp8::PictureId::value);
                 (descriptor.len() + 1, id)
             }
             Err(_) => return Said::Damaged,

@@ -558,7 +558,7 @@ impl World {
         if let (Some(number), true) = (found, is_there) {
             let mut contents = std::mem::take(&mut self.pool.at_mut(place).contents);
             self.with_peer(number, |peer, now, out| {
-                peer.handle_datagram(now, &mut contents, out)
+                peer.handle_datagram(now, &mut contents, out);
             });
             self.pool.at_mut(place).contents = contents;
         } else if let Some(member) = found.and_then(|number| self.members.get_mut(number as usize))

@@ -262,7 +262,7 @@ fn of_the_samples_of_rfc_5769_the_sound_request_alone_is_answered() {
     let mut server = Transport::new(
         &identity,
         world::SESSION,
-        ice("evtj"),
+        (ice("evtj"), [1; 16]),
         ice("h6vY"),
         Fingerprint([0; 32]),
         DtlsRole::Server,

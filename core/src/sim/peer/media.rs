@@ -194,6 +194,8 @@ pub struct Heard {
     pub packets: u64,
     /// Of these, those that came as retransmissions.
     pub recovered: u64,
+    /// Packets of silence that came before their source was known: they bear too little to be told.
+    pub unclaimed: u64,
     /// When the last one came, and the longest time between two since gaps were measured.
     pub last: Option<Timestamp>,
     /// See [`Heard::last`].
@@ -394,6 +396,7 @@ impl Heard {
             kind,
             packets: 0,
             recovered: 0,
+            unclaimed: 0,
             last: None,
             longest_gap: Duration::ZERO,
             sources: Vec::new(),
@@ -434,13 +437,20 @@ impl Report {
             Said::Silence(member, number) => {
                 heard.note(now, 1, packet.repaired);
                 let sources = &mut heard.sources.iter_mut();
-                if let Some(source) = sources.rfind(|source| source.member as u8 == member) {
-                    let whole = packet.index.wrapping_sub(source.offsets.0) as u32;
-                    // Elsewhere it is told by more whom a number is of.
-                    if whole as u8 == number && whole >= source.first {
+                let source = sources.rfind(|source| source.member as u8 == member);
+                let whole =
+                    |source: &HeardSource| packet.index.wrapping_sub(source.offsets.0) as u32;
+                // It is its source's if its number is, too.
+                let is_its = |source: &&mut HeardSource| {
+                    let whole = whole(source);
+                    whole as u8 == number && whole >= source.first
+                };
+                match source.filter(is_its) {
+                    Some(source) => {
                         source.packets += 1;
-                        source.highest = source.highest.max(whole);
+                        source.highest = source.highest.max(whole(source));
                     }
+                    None => heard.unclaimed += 1,
                 }
                 return;
             }

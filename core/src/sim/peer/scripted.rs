@@ -188,7 +188,7 @@ impl ScriptedPeer {
             HandshakeResult::Refused(_) => return,
             HandshakeResult::Pending => {}
             HandshakeResult::Connected(profile, keys) => {
-                self.on_connected(now, profile, keys.as_bytes())
+                self.on_connected(now, profile, keys.as_bytes());
             }
             HandshakeResult::Closed(_) => {
                 let ending = if self.keys.is_some() {
@@ -356,7 +356,7 @@ impl ScriptedPeer {
         });
         match found {
             Some(receiving) => {
-                receiving.receive(now, &keys.inbound, &header, packet, &mut self.report)
+                receiving.receive(now, &keys.inbound, &header, packet, &mut self.report);
             }
             None => self
                 .report
