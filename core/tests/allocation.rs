@@ -17,7 +17,7 @@ use antiphon_core::wire::{rtcp, rtp, stun};
 use serde_json::Value;
 use str0m::media::{Direction, MediaKind};
 
-use crate::support::media::vector;
+use crate::support::testing::vector;
 use crate::support::recording::{Packet, deliver};
 use crate::support::{World, vp8};
 

@@ -107,7 +107,7 @@ fn the_cut_into_turns_changes_nothing() {
 fn the_count_of_shards_changes_nothing_that_a_call_hears() {
     let comparable = (301..)
         .map(Scenario::swarm)
-        .filter(|scenario| scenario.is_the_same_on_any_shard());
+        .filter(Scenario::is_the_same_on_any_shard);
     for mut scenario in comparable.take(12) {
         scenario.nap = None;
         let on = |shards| {

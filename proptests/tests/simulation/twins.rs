@@ -112,7 +112,7 @@ fn the_differential_oracle_notices_that_a_turn_counts() {
 fn the_differential_oracle_notices_that_a_shard_is_worse() {
     let comparable = SEEDS
         .map(Scenario::swarm)
-        .filter(|scenario| scenario.is_the_same_on_any_shard());
+        .filter(Scenario::is_the_same_on_any_shard);
     let differs = |mut scenario: Scenario| {
         scenario.nap = None;
         let on = |shards| {
