@@ -35,7 +35,7 @@ pub(super) fn of(report: &Report) -> Vec<String> {
     if totals.stamp_back_max >= STEP_BACK {
         let (count, by) = (totals.stamps_back, totals.stamp_back_max);
         sentences.push(format!(
-            "{count} frames are stamped earlier than one before them, by up to {by:?}: jitter shows it, time stood still"
+            "{count} frames are stamped before an earlier one, by up to {by:?}: jitter shows it, time stood still"
         ));
     }
     srtp(&totals.srtp, &mut sentences);
@@ -56,7 +56,9 @@ pub(super) fn of(report: &Report) -> Vec<String> {
         } else {
             ""
         };
-        sentences.push(format!("{clockless} streams have no known clock{instead}: name it with --map or --sdp to get jitter"));
+        sentences.push(format!(
+            "{clockless} streams have no known clock{instead}: name it with --map or --sdp to get jitter"
+        ));
     }
     sentences
 }
