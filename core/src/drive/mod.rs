@@ -3,12 +3,14 @@
 //! A driver owns sockets, a clock and a way to wait. It never looks inside a datagram.
 
 mod batch;
+mod digest;
 mod handle;
 mod mailbox;
 mod pump;
 mod tap;
 
 pub use batch::{Lane, RecvBatch, RecvMeta, TransmitBatch, TransmitMeta};
+pub use digest::{Digest, DigestValue};
 pub use handle::ShardHandle;
 pub use mailbox::{Full, Mailbox};
 pub use pump::Pump;

@@ -1,6 +1,6 @@
 //! The one loop that drives a shard, written once for all drivers.
 
-use crate::drive::{Port, RecvBatch, Turn, Turner};
+use crate::drive::{Digest, Port, RecvBatch, Turn, Turner};
 use crate::limits::{COMMANDS_PER_TURN_MAX, RECV_BATCHES_PER_TURN_MAX, RECV_SLOTS};
 use crate::shard::Shard;
 use crate::time::Timestamp;
@@ -10,6 +10,7 @@ use crate::time::Timestamp;
 pub struct Pump {
     shard: Shard,
     batch: RecvBatch,
+    digest: Option<Box<Digest>>,
 }
 
 impl Pump {
@@ -19,7 +20,23 @@ impl Pump {
         Self {
             shard,
             batch: RecvBatch::new(RECV_SLOTS),
+            digest: None,
         }
+    }
+
+    /// Hashes all that comes out from now on.
+    #[must_use]
+    pub fn with_digest(self) -> Self {
+        Self {
+            digest: Some(Box::default()),
+            ..self
+        }
+    }
+
+    /// The hash of all that came out so far; `None` without [`with_digest`](Self::with_digest).
+    #[must_use]
+    pub fn digest(&self) -> Option<&Digest> {
+        self.digest.as_deref()
     }
 
     /// The shard, to look at.
@@ -40,19 +57,25 @@ impl Pump {
                 self.shard.handle_datagram(now, datagram);
             }
             // What a batch caused leaves before the next is read: latency over one larger send.
-            self.send(port);
+            self.send(now, port);
         }
         true
     }
 
-    fn send(&mut self, port: &mut impl Port) {
+    fn send(&mut self, now: Timestamp, port: &mut impl Port) {
         let transmits = self.shard.transmits_mut();
         if transmits.is_empty() {
             return;
         }
+        if let Some(digest) = &mut self.digest {
+            digest.note_waiting(transmits);
+        }
         let before = transmits.len();
         port.send(transmits);
         let sent = before - transmits.len();
+        if let Some(digest) = &mut self.digest {
+            digest.note_taken(now, sent);
+        }
         self.shard.note_sent(port.now(), sent);
     }
 }
@@ -74,16 +97,20 @@ impl Turner for Pump {
         again |= self.receive(now, port);
         self.shard.handle_timeout(now);
         while let Some(event) = self.shard.poll_event() {
+            if let Some(digest) = &mut self.digest {
+                digest.note_event(now, &event);
+            }
             port.emit(event);
         }
-        self.send(port);
+        self.send(now, port);
         if again {
             return Turn::Again;
         }
         let writable = !self.shard.transmits_mut().is_empty();
-        Turn::Wait {
-            deadline: self.shard.deadline(),
-            writable,
+        let deadline = self.shard.deadline();
+        if let Some(digest) = &mut self.digest {
+            digest.note_deadline(now, deadline);
         }
+        Turn::Wait { deadline, writable }
     }
 }
