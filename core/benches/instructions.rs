@@ -194,7 +194,7 @@ fn idle_turn() {
     let turns: Vec<_> = (1..=COUNTED as u64)
         .map(|number| world.now + Duration::from_micros(number))
         .collect();
-    measured_turns(&mut world.shard, &turns);
+    measured_turns(world.pump.shard_mut(), &turns);
 }
 
 // str0m agrees on GCM-256 alone, and the budgets are for GCM-128: the difference is counted on its own.
@@ -312,11 +312,11 @@ struct Sent {
 fn measure(mut world: World, mut deliveries: Vec<Delivery>) -> Sent {
     let (warm_up, counted) = deliveries.split_at_mut(WARM_UP);
     for delivery in warm_up {
-        deliver(&mut world.shard, delivery);
+        deliver(world.pump.shard_mut(), delivery);
     }
-    let before = world.shard.stats();
-    measured_deliveries(&mut world.shard, counted);
-    let after = world.shard.stats();
+    let before = world.shard().stats();
+    measured_deliveries(world.pump.shard_mut(), counted);
+    let after = world.shard().stats();
     let media = (after.rtp_sent - before.rtp_sent) as usize;
     let all = (after.datagrams_sent - before.datagrams_sent) as usize;
     Sent {

@@ -44,6 +44,7 @@ pub mod drive;
 #[cfg(feature = "sim")]
 pub mod fuzzing;
 pub mod ids;
+pub mod journal;
 pub mod limits;
 pub mod message;
 pub mod net;

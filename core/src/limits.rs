@@ -211,6 +211,15 @@ pub const MISORDER_MAX: u64 = 100;
 /// Bytes of an encoding name that a user may give.
 pub const CODEC_NAME_BYTES_MAX: usize = 32;
 
+// --- Journals ---
+
+/// Bytes of one entry of a journal: a receive slot, with room for addresses; nothing else is longer.
+pub const JOURNAL_RECORD_BYTES_MAX: usize = 256 << 10;
+/// Bytes from which a chunk of entries is handed to the writer, at the end of a turn.
+pub const JOURNAL_CHUNK_BYTES: usize = 256 << 10;
+/// Age at which a chunk is handed over though it is not full: what a crash of the machine can lose.
+pub const JOURNAL_CHUNK_AGE_MAX: Duration = Duration::from_millis(250);
+
 // --- Stopping a driver ---
 
 /// Turns a stopped driver still makes, so that a full command lane is worked off.
@@ -227,6 +236,7 @@ const _: () = assert!(
     "arena offsets are u32"
 );
 const _: () = assert!(DATAGRAM_BYTES_MAX <= RECV_SLOT_BYTES);
+const _: () = assert!(2 * RECV_SLOT_BYTES <= JOURNAL_RECORD_BYTES_MAX);
 const _: () = assert!(
     SESSION_PATHS_MAX >= 2,
     "the path in use and one it may move to"

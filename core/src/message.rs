@@ -4,12 +4,15 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{ParticipantId, RequestId, RoomId, SessionId};
+use crate::limits::SESSION_MEDIA_MAX;
 use crate::plan::{Codec, IceCredentials, LocalDescription, MediaKind, Mid, SessionPlan};
 use crate::time::Timestamp;
 
 /// What a session is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
     /// Its own media comes back to it.
     Echo,
@@ -31,7 +34,7 @@ pub enum Role {
 }
 
 /// Whose tracks a subscription follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     /// This participant, through absences.
     Participant(ParticipantId),
@@ -40,7 +43,7 @@ pub enum Target {
 }
 
 /// Server to shard.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Command {
     /// Opens a session; answered by [`Event::Opened`] or [`Event::Rejected`].
     Open {
@@ -84,7 +87,7 @@ pub enum Command {
 }
 
 /// Shard to server.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Event {
     /// A session is ready for the peer's first check.
@@ -173,7 +176,7 @@ pub enum Event {
 pub enum Relay {}
 
 /// Why a command failed. Blames the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CommandError {
     /// As many sessions as configured exist.
@@ -190,11 +193,23 @@ pub enum CommandError {
     Draining,
     /// The plan breaks a limit that negotiation should have kept.
     #[error("the plan breaks a limit: {0}")]
-    InvalidPlan(&'static str),
+    InvalidPlan(PlanFlaw),
+}
+
+/// What a plan breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum PlanFlaw {
+    /// Too few or too many media sections.
+    #[error("media sections must be 1 to {SESSION_MEDIA_MAX}")]
+    Sections,
+    /// A section that can carry nothing.
+    #[error("a media section has no codec")]
+    NoCodec,
 }
 
 /// Why a session ended; names who ended it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum CloseReason {
     /// The API asked for it (DELETE).
@@ -239,7 +254,7 @@ impl CloseReason {
 }
 
 /// SRTP protection profile (RFC 5764, RFC 7714).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ProfileName {
     /// `AEAD_AES_256_GCM`.
     AeadAes256Gcm,
@@ -262,7 +277,7 @@ impl ProfileName {
 }
 
 /// One direction of one track of a session. Counts are since the session began.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrackStats {
     /// Media section.
     pub mid: Mid,
@@ -293,7 +308,7 @@ pub struct TrackStats {
 }
 
 /// One session's figures at one time.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SessionStats {
     /// When they were taken.
     pub at: Timestamp,
@@ -314,7 +329,7 @@ pub struct SessionStats {
 }
 
 /// Why a datagram was refused. Blames the peer or the network: a counter each, never an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 #[non_exhaustive]
 pub enum DropReason {
@@ -395,7 +410,7 @@ pub const FORWARD_DELAY_BOUNDS_MICROS: [u64; 15] = [
 ];
 
 /// One shard's figures: cumulative since its start, absolute, so that a lost copy costs only staleness.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardStats {
     /// Sessions now.
     pub sessions: u32,

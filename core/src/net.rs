@@ -3,10 +3,12 @@
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::Timestamp;
 
 /// Explicit congestion notification bits of the IP header (RFC 3168).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Ecn {
     /// ECN-capable transport, codepoint 1 (L4S).
@@ -59,7 +61,7 @@ pub struct Transmit<'a> {
 }
 
 /// The two ends of a flow. IPv4 addresses are never in their IPv6-mapped form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Path {
     /// Our end.
     pub local: SocketAddr,

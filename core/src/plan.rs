@@ -5,12 +5,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use zeroize::ZeroizeOnDrop;
 
 use crate::limits::{MID_BYTES_MAX, RID_BYTES_MAX};
 
 /// ICE short-term credentials (RFC 8445 §5.3). The password never shows in `Debug`.
-#[derive(Clone, PartialEq, Eq, ZeroizeOnDrop)]
+#[derive(Clone, PartialEq, Eq, ZeroizeOnDrop, Serialize, Deserialize)]
 pub struct IceCredentials {
     /// User name fragment, 4 to 256 characters.
     #[zeroize(skip)]
@@ -28,7 +29,7 @@ impl fmt::Debug for IceCredentials {
 }
 
 /// SHA-256 of a DTLS certificate (RFC 8122). The only hash we accept: every peer offers it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint(pub [u8; 32]);
 
 /// `AB:CD:…`, as `a=fingerprint:sha-256` carries it.
@@ -43,7 +44,7 @@ impl fmt::Display for Fingerprint {
 }
 
 /// Which side of the DTLS handshake we play.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DtlsRole {
     /// We send the ClientHello: the peer offered `a=setup:passive`.
     Client,
@@ -52,7 +53,7 @@ pub enum DtlsRole {
 }
 
 /// Audio or video.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum MediaKind {
     /// Sound.
     Audio,
@@ -72,7 +73,7 @@ impl MediaKind {
 }
 
 /// A codec the server handles; parameters that make two uses incompatible are part of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Codec {
     /// RFC 7587; 48 kHz, always two channels in the description.
     Opus,
@@ -179,7 +180,7 @@ const fn h264_family(profile: u16) -> u16 {
 }
 
 /// RTCP feedback both ends agreed on for a codec (RFC 4585, RFC 5104).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Feedback {
     /// Generic NACK.
     pub nack: bool,
@@ -194,7 +195,7 @@ pub struct Feedback {
 }
 
 /// One payload type of one media section.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodecPlan {
     /// The offer's number for it, 0 to 127.
     pub payload_type: u8,
@@ -207,7 +208,7 @@ pub struct CodecPlan {
 }
 
 /// Ids of the header extensions agreed for a media section (RFC 8285); `None`: not agreed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExtensionIds {
     /// `urn:ietf:params:rtp-hdrext:sdes:mid`.
     pub mid: Option<u8>,
@@ -228,7 +229,8 @@ pub struct ExtensionIds {
 }
 
 /// A short ASCII token kept inline: a mid or a rid.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Token<const N: usize> {
     len: u8,
     bytes: [u8; N],
@@ -263,6 +265,20 @@ impl<const N: usize> Token<N> {
     }
 }
 
+impl<const N: usize> From<Token<N>> for String {
+    fn from(token: Token<N>) -> Self {
+        token.as_str().to_owned()
+    }
+}
+
+impl<const N: usize> TryFrom<String> for Token<N> {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::new(text.as_bytes()).ok_or("a token is empty, too long or not printable ASCII")
+    }
+}
+
 impl<const N: usize> fmt::Debug for Token<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.as_str())
@@ -275,7 +291,7 @@ pub type Mid = Token<MID_BYTES_MAX>;
 pub type Rid = Token<RID_BYTES_MAX>;
 
 /// An `a=ssrc` the offer announced, with its retransmission source if grouped (`FID`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnnouncedSsrc {
     /// The media source.
     pub ssrc: u32,
@@ -284,7 +300,7 @@ pub struct AnnouncedSsrc {
 }
 
 /// One media section in use. Sections that were rejected are not in the plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MediaPlan {
     /// Its tag.
     pub mid: Mid,
@@ -305,7 +321,7 @@ pub struct MediaPlan {
 }
 
 /// All a session must know of an answered offer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionPlan {
     /// The peer's ICE credentials.
     pub remote_ice: IceCredentials,
@@ -320,7 +336,7 @@ pub struct SessionPlan {
 }
 
 /// What we contribute to one media section we send in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalSource {
     /// Synchronisation source of what we send.
     pub ssrc: u32,
@@ -329,7 +345,7 @@ pub struct LocalSource {
 }
 
 /// Our half of the description, chosen by the shard when it opens the session.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalDescription {
     /// Our ICE credentials.
     pub ice: IceCredentials,

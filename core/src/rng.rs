@@ -6,10 +6,11 @@ use std::fmt;
 use aws_lc_rs::hmac;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
 /// The root of a shard's randomness. Secret in production: it yields ICE passwords.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Seed([u8; 32]);
 
 impl Seed {

@@ -8,10 +8,12 @@ use std::num::NonZeroU64;
 use std::ops::Add;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 /// Nanoseconds since the shard's epoch, plus one. Comparable only within one shard.
 ///
 /// `Option<Timestamp>` is eight bytes. Arithmetic saturates: no peer can make time overflow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Timestamp(NonZeroU64);
 
 impl Timestamp {
@@ -120,16 +122,28 @@ impl Epoch {
         Self { instant, unix }
     }
 
-    /// An epoch for tests and simulated time. There is no `Instant` but the one of now, so it counts from there;
-    /// nothing shows it. The wall clock of timestamp zero is 2027-01-15 08:00 UTC, always.
-    #[cfg(any(test, feature = "sim"))]
+    /// The epoch of a run that is replayed or simulated, whose timestamp zero is `unix` after 1970. There is no
+    /// `Instant` but the one of now, so it counts from there; nothing shows it.
     #[must_use]
     #[expect(
         clippy::disallowed_methods,
         reason = "an Instant cannot be made otherwise"
     )]
+    pub fn replayed(unix: Duration) -> Self {
+        Self::new(Instant::now(), unix)
+    }
+
+    /// An epoch for tests and simulated time. The wall clock of timestamp zero is 2027-01-15 08:00 UTC, always.
+    #[cfg(any(test, feature = "sim"))]
+    #[must_use]
     pub fn simulated() -> Self {
-        Self::new(Instant::now(), Duration::from_secs(1_800_000_000))
+        Self::replayed(Duration::from_secs(1_800_000_000))
+    }
+
+    /// Wall time, since 1970, of timestamp zero.
+    #[must_use]
+    pub const fn unix(&self) -> Duration {
+        self.unix
     }
 
     /// The `Instant` of a timestamp, for the ICE and DTLS crates.
@@ -158,7 +172,9 @@ impl Epoch {
 }
 
 /// An NTP timestamp in 32.32 fixed point, seconds since 1900 (RFC 3550 §4).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct NtpTime(pub u64);
 
 impl NtpTime {

@@ -12,14 +12,15 @@ use std::time::Duration;
 use antiphon_core::fuzzing::{OFFER, binding_request};
 use antiphon_core::limits::{SDP_LINES_MAX, SDP_MEDIA_MAX};
 use antiphon_core::message::{Role, Target};
+use antiphon_core::rng::Seed;
 use antiphon_core::sdp::{Offer, Purpose};
 use antiphon_core::wire::{rtcp, rtp, stun};
 use serde_json::Value;
 use str0m::media::{Direction, MediaKind};
 
-use crate::support::testing::vector;
 use crate::support::recording::{Packet, deliver};
-use crate::support::{World, vp8};
+use crate::support::testing::vector;
+use crate::support::{World, shard, vp8};
 
 const FRAME: Duration = Duration::from_millis(20);
 /// Packets before tables, caches and buffers have the size they keep.
@@ -83,11 +84,11 @@ fn allocations(world: &mut World, peer: usize, packet: impl Fn(u32) -> Packet) -
     let mut packets = world.record_media(peer, count, FRAME, packet);
     let (warm_up, counted) = packets.split_at_mut(WARM_UP as usize);
     for packet in warm_up {
-        deliver(&mut world.shard, packet);
+        deliver(world.pump.shard_mut(), packet);
     }
     let before = COUNT.get();
     for packet in counted {
-        deliver(&mut world.shard, packet);
+        deliver(world.pump.shard_mut(), packet);
     }
     COUNT.get().calls - before.calls
 }
@@ -143,9 +144,9 @@ fn a_received_packet_allocates_nothing() {
 #[test]
 fn a_packet_forwarded_to_ten_allocates_nothing() {
     let (mut world, peer) = room(10);
-    let before = world.shard.stats().rtp_sent;
+    let before = world.shard().stats().rtp_sent;
     assert_eq!(allocations(&mut world, peer, opus), 0);
-    let sent = world.shard.stats().rtp_sent - before;
+    let sent = world.shard().stats().rtp_sent - before;
     assert_eq!(sent, u64::from(10 * (WARM_UP + COUNTED)));
 }
 
@@ -155,15 +156,15 @@ fn an_echoed_packet_allocates_nothing() {
     let peer = world.join(&[(MediaKind::Audio, Direction::SendRecv)], Role::Echo);
     world.connect_all();
     assert_eq!(allocations(&mut world, peer, opus), 0);
-    assert_eq!(world.shard.stats().rtp_sent, u64::from(WARM_UP + COUNTED));
+    assert_eq!(world.shard().stats().rtp_sent, u64::from(WARM_UP + COUNTED));
 }
 
 #[test]
 fn a_video_packet_cached_and_forwarded_allocates_nothing() {
     let (mut world, peer) = room(2);
-    let before = world.shard.stats().rtp_sent;
+    let before = world.shard().stats().rtp_sent;
     assert_eq!(allocations(&mut world, peer, picture), 0);
-    let sent = world.shard.stats().rtp_sent - before;
+    let sent = world.shard().stats().rtp_sent - before;
     assert_eq!(sent, u64::from(2 * (WARM_UP + COUNTED)));
 }
 
@@ -181,14 +182,14 @@ fn a_connected_audio_session_holds_at_most_24_kilobytes() {
         world.send(peer, mid, 960, false, &[1; 100]);
     }
     world.run_for(FRAME);
-    let stats = world.shard.stats();
+    let stats = world.shard().stats();
     assert_eq!(i64::from(stats.sessions_connected), SESSIONS);
     assert_eq!(
         stats.rtp_sent, SESSIONS as u64,
         "every session has met a packet"
     );
-    let empty = World::new(2).shard;
-    let full = std::mem::replace(&mut world.shard, empty);
+    let empty = shard(world.epoch, &Seed::new([2; 32]));
+    let full = std::mem::replace(world.pump.shard_mut(), empty);
     let before = COUNT.get();
     drop(full);
     let bytes = (before.bytes - COUNT.get().bytes) / SESSIONS;

@@ -200,7 +200,7 @@ fn assert_survives(codec: Codec, seed: u8, clip: impl Fn() -> Clip) {
         stats.tracks[0].retransmissions > 5,
         "the publisher's losses were repaired"
     );
-    assert_eq!(world.shard.stats().faults, 0);
+    assert_eq!(world.shard().stats().faults, 0);
 }
 
 /// RFC 7741 §4.2: the picture id grows by one a picture, TL0PICIDX by one a picture of layer 0.

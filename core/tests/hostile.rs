@@ -78,15 +78,15 @@ fn figures(world: &mut World) -> (ShardStats, Vec<SessionStats>, TableSizes) {
         datagrams_received: 0,
         bytes_received: 0,
         drops: [0; DropReason::ALL.len()],
-        ..world.shard.stats()
+        ..world.shard().stats()
     };
     let sessions: Vec<_> = world.peers.iter().filter_map(|peer| peer.session).collect();
     let sessions = sessions.into_iter().map(|session| world.stats(session));
-    (stats, sessions.collect(), world.shard.table_sizes())
+    (stats, sessions.collect(), world.shard().table_sizes())
 }
 
 fn drops(world: &World, reason: DropReason) -> u64 {
-    world.shard.stats().drops[reason as usize]
+    world.shard().stats().drops[reason as usize]
 }
 
 fn sent_bytes(world: &World) -> u64 {
@@ -177,7 +177,7 @@ fn an_ice_restart_loses_no_packet() {
     assert_heard_all(&world, subscriber, 0..200);
     // The restarted credentials carry consent on: far beyond the 29 s that a path lives unchecked.
     world.run_for(60 * SECOND);
-    assert_eq!(world.shard.stats().sessions_connected, 2);
+    assert_eq!(world.shard().stats().sessions_connected, 2);
 }
 
 #[test]
@@ -286,11 +286,11 @@ fn a_call_replayed_forwards_and_backwards_changes_nothing() {
     for flying in &recorded {
         world.inject(flying.source, &flying.contents);
     }
-    let faults = world.shard.stats().faults;
+    let faults = world.shard().stats().faults;
     assert_eq!(faults, 0);
     stream(&mut world, publisher, 50..100);
     assert_heard_all(&world, subscriber, 0..100);
-    assert_eq!(world.shard.stats().sessions_connected, 2);
+    assert_eq!(world.shard().stats().sessions_connected, 2);
 }
 
 #[test]
@@ -377,7 +377,7 @@ fn a_genuine_check_tampered_with_is_refused_without_an_answer() {
     let mut world = World::new(27);
     let peer = Raw::connect(&mut world, attacker(9), Role::Echo, raw::plan(true, true));
     let genuine = check(&peer.local.ice, &peer.remote, true);
-    let (tables, sent) = (world.shard.table_sizes(), sent_bytes(&world));
+    let (tables, sent) = (world.shard().table_sizes(), sent_bytes(&world));
     // FINGERPRINT is the last 8 bytes and not covered by the integrity check; all before is.
     for place in 0..genuine.len() - 8 {
         for bit in 0..8 {
@@ -389,10 +389,10 @@ fn a_genuine_check_tampered_with_is_refused_without_an_answer() {
     }
     assert_eq!(world.sent_to.get(&attacker(1)), None);
     assert_eq!(
-        (world.shard.table_sizes(), sent_bytes(&world)),
+        (world.shard().table_sizes(), sent_bytes(&world)),
         (tables, sent)
     );
-    assert_eq!(world.shard.stats().faults, 0);
+    assert_eq!(world.shard().stats().faults, 0);
 }
 
 #[test]
@@ -534,7 +534,7 @@ fn answers_are_no_larger_than_checks_and_media_follows_nominations_only() {
         assert_eq!(datagrams, 1, "the answer alone");
         assert!(bytes_out <= bytes_in, "{bytes_out} out, {bytes_in} in");
     }
-    assert!(world.shard.table_sizes().paths <= SESSION_PATHS_MAX);
+    assert!(world.shard().table_sizes().paths <= SESSION_PATHS_MAX);
 }
 
 #[test]
@@ -604,7 +604,7 @@ fn ten_thousand_sessions_come_and_go_and_leave_nothing() {
         });
         world.events.clear();
     }
-    assert_eq!(world.shard.table_sizes(), TableSizes::default());
+    assert_eq!(world.shard().table_sizes(), TableSizes::default());
     assert_eq!(slots, 0, "the one slot was used again and again");
     for number in 0..50 {
         let raw = Raw::connect(
@@ -618,8 +618,8 @@ fn ten_thousand_sessions_come_and_go_and_leave_nothing() {
             reason: CloseReason::Requested,
         });
     }
-    assert_eq!(world.shard.table_sizes(), TableSizes::default());
-    assert_eq!(world.shard.stats().sessions_connected, 0);
+    assert_eq!(world.shard().table_sizes(), TableSizes::default());
+    assert_eq!(world.shard().stats().sessions_connected, 0);
 }
 
 #[test]
@@ -630,7 +630,7 @@ fn a_panic_in_a_session_ends_that_session_alone() {
     world.connect_all();
     stream(&mut world, publisher, 50..75);
     let doomed = world.peers[other].session.expect("it was opened");
-    world.shard.inject_fault(doomed);
+    world.pump.shard_mut().inject_fault(doomed);
     stream(&mut world, publisher, 75..100);
     assert_heard_all(&world, subscriber, 0..100);
     let faulted = |event: &&Event| match event {
@@ -639,15 +639,15 @@ fn a_panic_in_a_session_ends_that_session_alone() {
     };
     assert_eq!(world.events.iter().filter(faulted).count(), 1);
     assert_eq!(
-        (world.shard.stats().faults, world.shard.stats().sessions),
+        (world.shard().stats().faults, world.shard().stats().sessions),
         (1, 2)
     );
 
     let doomed = world.peers[publisher].session.expect("it was opened");
-    world.shard.inject_fault(doomed);
+    world.pump.shard_mut().inject_fault(doomed);
     stream(&mut world, publisher, 100..101);
     assert_eq!(
-        (world.shard.stats().faults, world.shard.stats().sessions),
+        (world.shard().stats().faults, world.shard().stats().sessions),
         (2, 1)
     );
     let next = world.publish(1, 2);
@@ -665,7 +665,7 @@ fn time_that_goes_backwards_stands_still() {
     let mut world = World::new(33);
     let (publisher, subscriber) = call(&mut world);
     let now = world.now;
-    world.shard.handle_timeout(Timestamp::ZERO);
+    world.pump.shard_mut().handle_timeout(Timestamp::ZERO);
     world.now = Timestamp::from_millis(5);
     world.inject(attacker(1), &[1, 2, 3]);
     world.now = now;
@@ -693,11 +693,10 @@ fn ten_years_pass_in_under_100_ms() {
         .collect();
     assert_eq!(peers.len(), 100);
     let started = std::time::Instant::now();
-    world
-        .shard
-        .handle_timeout(world.now + Duration::from_secs(10 * 365 * 86_400));
+    let shard = world.pump.shard_mut();
+    shard.handle_timeout(world.now + Duration::from_secs(10 * 365 * 86_400));
     let took = started.elapsed();
     eprintln!("ten years took {took:?}");
     assert!(took < Duration::from_millis(100), "{took:?}");
-    assert_eq!(world.shard.table_sizes(), TableSizes::default());
+    assert_eq!(world.shard().table_sizes(), TableSizes::default());
 }

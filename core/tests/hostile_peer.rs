@@ -114,8 +114,8 @@ fn a_flood_of_65_000_sources_leaves_the_announced_one_unharmed() {
     );
     let stats = world.stats(sender.raw.session);
     assert_eq!(stats.tracks.len(), 1, "the flood made no track");
-    assert!(world.shard.stats().drops[DropReason::UnknownSsrc as usize] > 50_000);
-    assert_eq!(world.shard.stats().faults, 0);
+    assert!(world.shard().stats().drops[DropReason::UnknownSsrc as usize] > 50_000);
+    assert_eq!(world.shard().stats().faults, 0);
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn a_storm_of_nacks_is_answered_within_its_budget() {
         }
         world.run_for(Duration::from_millis(50));
     }
-    let stats = world.shard.stats();
+    let stats = world.shard().stats();
     assert!(
         stats.retransmissions_sent > 50,
         "it does answer: {}",
@@ -255,7 +255,7 @@ fn a_storm_of_nacks_is_answered_within_its_budget() {
     });
     world.inject(receiver.address, &nack);
     assert_eq!(
-        world.shard.stats().retransmissions_sent,
+        world.shard().stats().retransmissions_sent,
         stats.retransmissions_sent
     );
 }
@@ -531,7 +531,7 @@ fn lies_and_garbage_under_the_right_key_panic_nothing_and_harm_no_other() {
             world.run_for(Duration::from_millis(20));
         }
     }
-    assert_eq!(world.shard.stats().faults, 0);
+    assert_eq!(world.shard().stats().faults, 0);
     let audio = world.mids(subscription)[0];
     let heard = world.peers[subscription].payloads(audio).len();
     let most = inputs

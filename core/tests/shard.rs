@@ -50,12 +50,12 @@ fn a_session_that_ends_leaves_every_table_empty() {
     let mut world = World::new(2);
     let peer = echo(&mut world);
     let session = world.peers[peer].session.expect("it was opened");
-    assert_ne!(world.shard.table_sizes(), TableSizes::default());
+    assert_ne!(world.shard().table_sizes(), TableSizes::default());
     world.command(Command::Close {
         session,
         reason: CloseReason::Requested,
     });
-    assert_eq!(world.shard.table_sizes(), TableSizes::default());
+    assert_eq!(world.shard().table_sizes(), TableSizes::default());
     world.run_for(SECOND);
     assert!(world.peers[peer].closed, "close_notify reached the peer");
     let closed = |event: &&Event| {
@@ -76,7 +76,7 @@ fn a_session_that_never_connects_is_reaped_within_30_s() {
     let peer = world.join(&[(MediaKind::Audio, Direction::SendRecv)], Role::Echo);
     world.peers[peer].closed = true;
     world.run_for(30 * SECOND);
-    assert_eq!(world.shard.table_sizes(), TableSizes::default());
+    assert_eq!(world.shard().table_sizes(), TableSizes::default());
     assert!(matches!(
         world.events.last(),
         Some(Event::Closed {
@@ -93,7 +93,7 @@ fn a_peer_that_falls_silent_is_gone_within_30_s() {
     world.run_for(10 * SECOND);
     world.peers[peer].closed = true;
     world.run_for(30 * SECOND);
-    assert_eq!(world.shard.table_sizes(), TableSizes::default());
+    assert_eq!(world.shard().table_sizes(), TableSizes::default());
     assert!(matches!(
         world.events.last(),
         Some(Event::Closed {

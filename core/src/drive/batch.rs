@@ -85,6 +85,14 @@ impl RecvBatch {
         self.metas.clear();
     }
 
+    /// The filled slots, in order of arrival.
+    pub fn slots(&self) -> impl Iterator<Item = (&RecvMeta, &[u8])> {
+        let slots = self.storage.chunks_exact(RECV_SLOT_BYTES);
+        slots
+            .zip(&self.metas)
+            .map(|(slot, meta)| (meta, &slot[..meta.len]))
+    }
+
     /// Each datagram in order of arrival, coalesced ones split again.
     pub fn datagrams(&mut self) -> impl Iterator<Item = Datagram<'_>> {
         self.datagrams_after(0)

@@ -27,9 +27,7 @@ use crate::time::Timestamp;
 pub struct Digest {
     transmits: XxHash3_128,
     events: XxHash3_128,
-    deadlines: XxHash3_128,
-    /// What the last turn waited for; one at the same time takes its place.
-    deadline: Option<(Timestamp, Option<Timestamp>)>,
+    deadlines: Deadlines,
     /// Hashes of the transmits that wait. Reused between calls.
     waiting: Vec<u128>,
 }
@@ -39,8 +37,7 @@ impl Default for Digest {
         Self {
             transmits: XxHash3_128::new(),
             events: XxHash3_128::new(),
-            deadlines: XxHash3_128::new(),
-            deadline: None,
+            deadlines: Deadlines::default(),
             waiting: Vec::new(),
         }
     }
@@ -90,24 +87,18 @@ impl Digest {
         self.events.write(&[0]);
     }
 
-    /// Takes note of what a turn waits for.
+    /// Takes note of what a turn waits for. A turn that waits for what the last one did leaves no trace: how often
+    /// a driver looks decides nothing.
     pub fn note_deadline(&mut self, now: Timestamp, deadline: Option<Timestamp>) {
-        if let Some((at, before)) = self.deadline.replace((now, deadline))
-            && at != now
-        {
-            self.deadlines.write(&deadline_bytes(at, before));
-        }
+        self.deadlines.note(now, deadline);
     }
 
     /// The number for all that was noted so far.
     #[must_use]
     pub fn value(&self) -> DigestValue {
-        let mut deadlines = self.deadlines.clone();
-        if let Some((at, deadline)) = self.deadline {
-            deadlines.write(&deadline_bytes(at, deadline));
-        }
-        let lanes = [&self.transmits, &self.events, &deadlines];
-        DigestValue::of_all(lanes.map(|lane| DigestValue(lane.finish_128())))
+        let lanes = [&self.transmits, &self.events].map(XxHash3_128::finish_128);
+        let (deadlines, _) = self.deadlines.settled();
+        DigestValue::of_all([lanes[0], lanes[1], deadlines].map(DigestValue))
     }
 }
 
@@ -165,11 +156,37 @@ impl Head {
     }
 }
 
-fn deadline_bytes(at: Timestamp, deadline: Option<Timestamp>) -> [u8; 16] {
-    // No deadline is at the end of time.
-    let deadline = deadline.map_or(u64::MAX, Timestamp::as_nanos);
-    let both = u128::from(at.as_nanos()) << 64 | u128::from(deadline);
-    both.to_le_bytes()
+/// A chain of hashes over each change of the deadline and when it was.
+#[derive(Clone, Copy, Default)]
+struct Deadlines {
+    chain: u128,
+    /// The deadline that was hashed last.
+    hashed: Option<Timestamp>,
+    /// What the last turn waited for; one at the same time takes its place.
+    last: Option<(Timestamp, Option<Timestamp>)>,
+}
+
+impl Deadlines {
+    fn note(&mut self, now: Timestamp, deadline: Option<Timestamp>) {
+        if self.last.is_some_and(|(at, _)| at != now) {
+            (self.chain, self.hashed) = self.settled();
+        }
+        self.last = Some((now, deadline));
+    }
+
+    /// The chain with what the last turn waited for, and that.
+    fn settled(&self) -> (u128, Option<Timestamp>) {
+        let Some((at, deadline)) = self.last.filter(|(_, last)| *last != self.hashed) else {
+            return (self.chain, self.hashed);
+        };
+        let mut bytes = [0; 32];
+        bytes[..16].copy_from_slice(&self.chain.to_le_bytes());
+        bytes[16..24].copy_from_slice(&at.as_nanos().to_le_bytes());
+        // No deadline is at the end of time.
+        let nanos = deadline.map_or(u64::MAX, Timestamp::as_nanos);
+        bytes[24..].copy_from_slice(&nanos.to_le_bytes());
+        (XxHash3_128::oneshot(&bytes), deadline)
+    }
 }
 
 struct Text<'a>(&'a mut XxHash3_128);
@@ -182,7 +199,7 @@ impl fmt::Write for Text<'_> {
 }
 
 /// What [`Digest::value`] gives: 128 bits, shown as 32 hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DigestValue(pub u128);
 
 impl DigestValue {
@@ -286,6 +303,24 @@ mod tests {
         assert_eq!(run(&[(1, 5), (1, 6), (2, 6)]), run(&[(1, 6), (2, 6)]));
         assert_ne!(run(&[(1, 5), (2, 6)]), run(&[(1, 6), (2, 6)]));
         assert_ne!(run(&[(1, 5)]), run(&[(1, 6)]));
+        assert_ne!(run(&[(1, 5), (2, 6), (3, 5)]), run(&[(1, 5)]));
+    }
+
+    #[test]
+    fn how_often_the_driver_looks_does_not_count() {
+        let run = |deadlines: &[(u64, u64)]| {
+            let mut digest = Digest::default();
+            for (now, deadline) in deadlines {
+                digest.note_deadline(at(*now), Some(at(*deadline)));
+            }
+            digest.value()
+        };
+        assert_eq!(run(&[(1, 5), (2, 5), (3, 6)]), run(&[(1, 5), (3, 6)]));
+        assert_eq!(run(&[(1, 5), (2, 5)]), run(&[(1, 5)]));
+        assert_eq!(
+            run(&[(1, 5), (2, 6), (2, 5), (3, 6)]),
+            run(&[(1, 5), (3, 6)])
+        );
     }
 
     #[test]

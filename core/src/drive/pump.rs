@@ -1,6 +1,7 @@
 //! The one loop that drives a shard, written once for all drivers.
 
-use crate::drive::{Digest, Port, RecvBatch, Turn, Turner};
+use crate::drive::{Digest, DigestValue, Port, RecvBatch, Turn, Turner};
+use crate::journal::{Recorder, Tap};
 use crate::limits::{COMMANDS_PER_TURN_MAX, RECV_BATCHES_PER_TURN_MAX, RECV_SLOTS};
 use crate::shard::Shard;
 use crate::time::Timestamp;
@@ -11,6 +12,7 @@ pub struct Pump {
     shard: Shard,
     batch: RecvBatch,
     digest: Option<Box<Digest>>,
+    recorder: Option<Box<Recorder>>,
 }
 
 impl Pump {
@@ -21,6 +23,7 @@ impl Pump {
             shard,
             batch: RecvBatch::new(RECV_SLOTS),
             digest: None,
+            recorder: None,
         }
     }
 
@@ -39,6 +42,17 @@ impl Pump {
         self.shard.bugs_mut()
     }
 
+    /// Records all that comes in and out from now on, which includes the digest. To replay the run, begin before
+    /// the first turn.
+    #[must_use]
+    pub fn with_recorder(mut self, recorder: Recorder) -> Self {
+        self.shard.record_handshakes();
+        Self {
+            recorder: Some(Box::new(recorder)),
+            ..self.with_digest()
+        }
+    }
+
     /// The hash of all that came out so far; `None` without [`with_digest`](Self::with_digest).
     #[must_use]
     pub fn digest(&self) -> Option<&Digest> {
@@ -49,6 +63,12 @@ impl Pump {
     #[must_use]
     pub const fn shard(&self) -> &Shard {
         &self.shard
+    }
+
+    /// The shard, to meddle with.
+    #[cfg(any(test, feature = "sim"))]
+    pub const fn shard_mut(&mut self) -> &mut Shard {
+        &mut self.shard
     }
 
     /// Handles what has arrived until nothing is left or the budget is spent; whether more may be waiting.
@@ -90,12 +110,8 @@ impl Pump {
         }
         self.shard.note_sent(port.now(), sent);
     }
-}
 
-impl Turner for Pump {
-    /// One bounded pass, in this order: commands, relays, datagrams, timers, events, send. `now` is read once;
-    /// everything in the pass happens then.
-    fn turn<P: Port>(&mut self, now: Timestamp, port: &mut P) -> Turn {
+    fn pass(&mut self, now: Timestamp, port: &mut impl Port) -> Turn {
         let mut again = true;
         for _ in 0..COMMANDS_PER_TURN_MAX {
             let Some(command) = port.next_command() else {
@@ -134,5 +150,28 @@ impl Turner for Pump {
             digest.note_deadline(now, deadline);
         }
         Turn::Wait { deadline, writable }
+    }
+}
+
+impl Turner for Pump {
+    /// One bounded pass, in this order: commands, relays, datagrams, timers, events, send. `now` is read once;
+    /// everything in the pass happens then.
+    fn turn<P: Port>(&mut self, now: Timestamp, port: &mut P) -> Turn {
+        let Some(mut recorder) = self.recorder.take() else {
+            return self.pass(now, port);
+        };
+        recorder.begin_turn(now, &self.shard);
+        let turn = self.pass(now, &mut Tap::new(port, &mut recorder));
+        let outputs = self
+            .digest
+            .as_ref()
+            .map_or_else(DigestValue::default, |digest| digest.value());
+        recorder.end_turn(&mut self.shard, outputs);
+        if recorder.is_closed() {
+            self.shard.forget_handshakes();
+        } else {
+            self.recorder = Some(recorder);
+        }
+        turn
     }
 }

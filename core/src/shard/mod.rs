@@ -24,8 +24,8 @@ use crate::drive::TransmitBatch;
 use crate::ids::{RequestId, SessionId, SessionKey, ShardId};
 use crate::limits::SESSION_MEDIA_MAX;
 use crate::message::{
-    CloseReason, Command, CommandError, DropReason, Event, FORWARD_DELAY_BOUNDS_MICROS, Role,
-    ShardStats,
+    CloseReason, Command, CommandError, DropReason, Event, FORWARD_DELAY_BOUNDS_MICROS, PlanFlaw,
+    Role, ShardStats,
 };
 use crate::net::{Path, Transmit};
 use crate::plan::{IceCredentials, SessionPlan};
@@ -243,10 +243,26 @@ impl Shard {
         self.handshakes.get_or_insert_default();
     }
 
+    /// They are kept no more.
+    pub(crate) fn forget_handshakes(&mut self) {
+        self.handshakes = None;
+    }
+
     /// The outcomes since the last call, in order; none unless [`Self::record_handshakes`] was called. To be drained
     /// after each input, so that a record knows which input caused them.
     pub fn drain_handshakes(&mut self) -> impl Iterator<Item = (SessionId, Outcome)> {
         self.handshakes.iter_mut().flat_map(|kept| kept.drain(..))
+    }
+
+    /// What another shard must be made of to repeat the run of this one. The seed is a secret.
+    pub(crate) const fn origin(&self) -> (ShardId, &Arc<ShardConfig>, &Epoch, &Seed) {
+        (self.id, &self.config, &self.epoch, &self.seed)
+    }
+
+    /// Changes when a call of [`Self::handle_timeout`] that handled nothing still mattered: see
+    /// [`Wheel::pulls`](wheel::Wheel::pulls).
+    pub(crate) const fn wheel_pulls(&self) -> u64 {
+        self.wheel.pulls()
     }
 
     /// Its figures now.
@@ -454,12 +470,10 @@ fn credentials(id: SessionId, restarts: u8, rng: &mut Rng) -> IceCredentials {
 
 fn check_plan(plan: &SessionPlan) -> Result<(), CommandError> {
     if plan.media.is_empty() || plan.media.len() > SESSION_MEDIA_MAX {
-        return Err(CommandError::InvalidPlan(
-            "media sections must be 1 to SESSION_MEDIA_MAX",
-        ));
+        return Err(CommandError::InvalidPlan(PlanFlaw::Sections));
     }
     if plan.media.iter().any(|media| media.codecs.is_empty()) {
-        return Err(CommandError::InvalidPlan("a media section has no codec"));
+        return Err(CommandError::InvalidPlan(PlanFlaw::NoCodec));
     }
     Ok(())
 }

@@ -42,6 +42,8 @@ pub(crate) struct Wheel {
     /// Everything due up to this millisecond, inclusive, has been handed out.
     done_ms: u64,
     far_earliest: Option<Timestamp>,
+    /// Times the far list was looked through.
+    pulls: u64,
 }
 
 impl Wheel {
@@ -53,7 +55,14 @@ impl Wheel {
             nodes: Vec::new(),
             done_ms: 0,
             far_earliest: None,
+            pulls: 0,
         }
+    }
+
+    /// How often deadlines moved from the far list by the mere passing of time. Their order, and what
+    /// [`Self::next`] says, depend on when.
+    pub(crate) const fn pulls(&self) -> u64 {
+        self.pulls
     }
 
     /// Sets, moves or (with `None`) clears the deadline of a slot.
@@ -193,6 +202,7 @@ impl Wheel {
 
     /// Moves far deadlines that the wheel now reaches onto it, and finds the earliest of the rest.
     fn pull_far(&mut self, now_ms: u64) {
+        self.pulls += 1;
         // Nothing near is due before `done_ms`; moving it forward makes room for the next revolution.
         if self.next_occupied_ms().is_none_or(|ms| ms > now_ms) {
             self.done_ms = self.done_ms.max(now_ms);

@@ -30,7 +30,7 @@ pub use outbound::{Outbound, SealError, SendSource};
 pub use window::ReplayWindow;
 
 /// Bytes of an RTCP packet that stay in the clear: the first header and the sender's source.
-const RTCP_CLEAR_BYTES: usize = 8;
+pub(crate) const RTCP_CLEAR_BYTES: usize = 8;
 /// Packet indices of SRTP are 48 bits: rollover counter and sequence number.
 const RTP_INDEX_END: u64 = 1 << 48;
 /// Packet indices of SRTCP are 31 bits.

@@ -15,11 +15,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use antiphon_core::drive::{Port, Pump, RecvBatch, RecvMeta, TransmitBatch, Turner};
 use antiphon_core::ids::{ParticipantId, RequestId, RoomId, SessionId, ShardId};
 use antiphon_core::message::{
-    CloseReason, Command, CommandError, Event, Role, SessionStats, Target,
+    CloseReason, Command, CommandError, Event, Relay, Role, SessionStats, Target,
 };
-use antiphon_core::net::Datagram;
 use antiphon_core::plan::{Codec, IceCredentials, LocalDescription, SessionPlan};
 use antiphon_core::rng::{Rng, Seed};
 use antiphon_core::sdp::{Offer, Purpose};
@@ -38,6 +38,9 @@ pub(crate) use self::peer::Peer;
 /// Where the shard listens.
 pub(crate) const SERVER: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 40_000);
+
+/// Sessions of its shard at most.
+pub(crate) const SESSIONS_MAX: u32 = 10_000;
 
 /// A datagram under way.
 #[derive(Clone, Debug)]
@@ -67,7 +70,7 @@ impl Link {
 
 /// Virtual time, a shard, its peers, and what flies between them.
 pub(crate) struct World {
-    pub(crate) shard: Shard,
+    pub(crate) pump: Pump,
     pub(crate) epoch: Epoch,
     pub(crate) now: Timestamp,
     pub(crate) peers: Vec<Peer>,
@@ -97,20 +100,23 @@ fn origin() -> Instant {
     Instant::now()
 }
 
+/// A shard without sessions.
+pub(crate) fn shard(epoch: Epoch, seed: &Seed) -> Shard {
+    let identity = Identity::generate().expect("the library makes a certificate");
+    let config = Arc::new(ShardConfig {
+        identity: Arc::new(identity),
+        sessions_max: SESSIONS_MAX,
+    });
+    Shard::new(ShardId(0), config, epoch, seed.clone()).expect("a valid configuration")
+}
+
 impl World {
     /// A world without peers: 5 ms each way, no loss.
     pub(crate) fn new(seed: u8) -> Self {
         let epoch = Epoch::new(origin(), Duration::from_secs(1_800_000_000));
-        let identity = Arc::new(Identity::generate().expect("the library makes a certificate"));
-        let config = Arc::new(ShardConfig {
-            identity,
-            sessions_max: 10_000,
-        });
         let seed = Seed::new([seed; 32]);
-        let shard =
-            Shard::new(ShardId(0), config, epoch, seed.clone()).expect("a valid configuration");
         Self {
-            shard,
+            pump: Pump::new(shard(epoch, &seed)),
             epoch,
             now: Timestamp::from_millis(1),
             peers: Vec::new(),
@@ -221,15 +227,11 @@ impl World {
         self.requests += 1;
         let request = RequestId(self.requests);
         let plan = Box::new(plan);
-        self.shard.handle_command(
-            self.now,
-            Command::Open {
-                request,
-                plan,
-                role,
-            },
-        );
-        self.collect();
+        self.command(Command::Open {
+            request,
+            plan,
+            role,
+        });
         for event in self.events.iter().rev() {
             match event {
                 Event::Opened {
@@ -418,22 +420,17 @@ impl World {
 
     /// Throws a datagram at the shard.
     pub(crate) fn inject(&mut self, source: SocketAddr, contents: &[u8]) {
-        let mut contents = contents.to_vec();
-        let datagram = Datagram {
-            received: self.now,
-            source,
-            destination: SERVER,
-            ecn: None,
-            contents: &mut contents,
-        };
-        self.shard.handle_datagram(self.now, datagram);
-        self.collect();
+        self.turn(None, Some((source, contents)));
     }
 
     /// Hands the shard a command.
     pub(crate) fn command(&mut self, command: Command) {
-        self.shard.handle_command(self.now, command);
-        self.collect();
+        self.turn(Some(command), None);
+    }
+
+    /// The shard, to look at.
+    pub(crate) const fn shard(&self) -> &Shard {
+        self.pump.shard()
     }
 
     /// A session's figures.
@@ -460,7 +457,7 @@ impl World {
             .filter(|peer| !peer.closed)
             .map(|peer| self.epoch.timestamp(peer.timeout))
             .min();
-        let next = [flying, self.shard.deadline(), peers]
+        let next = [flying, self.shard().deadline(), peers]
             .into_iter()
             .flatten()
             .min();
@@ -478,8 +475,7 @@ impl World {
             self.deliver(datagram);
             return true;
         }
-        self.shard.handle_timeout(self.now);
-        self.collect();
+        self.turn(None, None);
         let instant = self.epoch.instant(self.now);
         for peer in 0..self.peers.len() {
             if !self.peers[peer].closed && self.peers[peer].timeout <= instant {
@@ -547,23 +543,17 @@ impl World {
         }
     }
 
-    /// Takes everything the shard has to say.
-    fn collect(&mut self) {
-        while let Some(event) = self.shard.poll_event() {
-            self.events.push(event);
-        }
-        let batch = self.shard.transmits_mut();
-        let sent: Vec<_> = batch
-            .iter()
-            .map(|(meta, bytes)| Flying {
-                source: SERVER,
-                destination: meta.destination,
-                contents: bytes.to_vec(),
-            })
-            .collect();
-        let count = sent.len();
-        batch.consume(count);
-        self.shard.note_sent(self.now, count);
+    /// A turn of the pump with this to handle; what it says is kept, what it sends flies.
+    fn turn(&mut self, command: Option<Command>, datagram: Option<(SocketAddr, &[u8])>) {
+        let mut port = WorldPort {
+            now: self.now,
+            command,
+            datagram,
+            events: &mut self.events,
+            sent: Vec::new(),
+        };
+        let _wait = self.pump.turn(self.now, &mut port);
+        let sent = port.sent;
         for datagram in sent {
             let entry = self.sent_to.entry(datagram.destination).or_default();
             *entry = (entry.0 + 1, entry.1 + datagram.contents.len() as u64);
@@ -584,6 +574,60 @@ impl World {
             let at = self.now + link.delay;
             self.flying.insert((at, self.departed), datagram);
         }
+    }
+}
+
+/// Lends the pump what there is in one turn, and has room for all it sends.
+struct WorldPort<'a> {
+    now: Timestamp,
+    command: Option<Command>,
+    datagram: Option<(SocketAddr, &'a [u8])>,
+    events: &'a mut Vec<Event>,
+    sent: Vec<Flying>,
+}
+
+impl Port for WorldPort<'_> {
+    fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    fn recv(&mut self, batch: &mut RecvBatch) {
+        let Some((source, contents)) = self.datagram.take() else {
+            return;
+        };
+        let slot = batch.free_slots().next().expect("the batch is empty");
+        slot[..contents.len()].copy_from_slice(contents);
+        batch.commit(RecvMeta {
+            received: self.now,
+            source,
+            destination: SERVER,
+            ecn: None,
+            len: contents.len(),
+            stride: contents.len(),
+        });
+    }
+
+    fn next_command(&mut self) -> Option<Command> {
+        self.command.take()
+    }
+
+    fn next_relay(&mut self) -> Option<(ShardId, Relay)> {
+        None
+    }
+
+    fn send(&mut self, batch: &mut TransmitBatch) {
+        self.sent.extend(batch.iter().map(|(meta, bytes)| Flying {
+            source: SERVER,
+            destination: meta.destination,
+            contents: bytes.to_vec(),
+        }));
+        batch.consume(batch.len());
+    }
+
+    fn relay(&mut self, _to: ShardId, _relay: Relay) {}
+
+    fn emit(&mut self, event: Event) {
+        self.events.push(event);
     }
 }
 

@@ -1,6 +1,6 @@
 //! WHIP endpoint: rows W1 to W19.
 
-use antiphon_core::message::{CommandError, Role};
+use antiphon_core::message::{CommandError, PlanFlaw, Role};
 
 use crate::offers::{self, offer, with_lines};
 use crate::rig::{Rig, SDP};
@@ -270,7 +270,7 @@ async fn w9_a_shard_that_rejects_is_503_and_leaves_nothing_behind() {
         .await
         .problem(503);
     rig.shard()
-        .set(|habits| habits.rejects = Some(CommandError::InvalidPlan("too odd")));
+        .set(|habits| habits.rejects = Some(CommandError::InvalidPlan(PlanFlaw::NoCodec)));
     assert!(
         rig.post("/whip/hall", &offers::sendonly())
             .await

@@ -15,7 +15,8 @@ mod dtls;
 pub mod scripted;
 mod tape;
 
-use zeroize::ZeroizeOnDrop;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use self::dtls::DtlsAssociation;
 pub use self::tape::{HandshakeResult, Outcome, Tape};
@@ -58,12 +59,31 @@ impl KeyingMaterial {
         &self.bytes[..self.length]
     }
 
+    fn zeroize(&mut self) {
+        self.bytes.zeroize();
+    }
+
     /// A second copy, for a record of the run; not `Clone`, so that each copy is a decision.
     fn duplicate(&self) -> Self {
         Self {
             bytes: self.bytes,
             length: self.length,
         }
+    }
+}
+
+/// For journals only.
+impl Serialize for KeyingMaterial {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.as_bytes())
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyingMaterial {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let exported: &[u8] = serde_bytes::deserialize(deserializer)?;
+        Self::new(exported)
+            .ok_or_else(|| serde::de::Error::custom("keys longer than any profile's"))
     }
 }
 
@@ -222,10 +242,9 @@ impl Handshake {
             return Err(DropReason::RefusedDtls);
         }
         let called = if out.records_handshakes() {
-            let mut copied = tape::Copying::new(out);
+            let mut copied = tape::Copying::new(out, self.session);
             let called = self.association.call(self.session, call, &mut copied);
-            let outcome = copied.into_outcome(&called);
-            out.note_handshake(self.session, outcome);
+            copied.finish(&called);
             called
         } else {
             self.association.call(self.session, call, out)

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Called, KeyingMaterial, Step};
 use crate::ids::SessionId;
 use crate::message::{CloseReason, DropReason, ProfileName};
@@ -11,7 +13,7 @@ use crate::session::transport::Sink;
 use crate::time::Timestamp;
 
 /// All that a session sees of one call into its handshake.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Outcome {
     /// Datagrams sent, in order, over the path of the call.
     pub datagrams: Vec<Vec<u8>>,
@@ -22,7 +24,7 @@ pub struct Outcome {
 }
 
 /// What a call into a handshake came to.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum HandshakeResult {
     /// The datagram was refused and changed nothing.
     Refused(DropReason),
@@ -32,15 +34,27 @@ pub enum HandshakeResult {
     Connected(ProfileName, KeyingMaterial),
     /// Over.
     Closed(CloseReason),
+    /// The library panicked, after it had sent this much: the session is a fault, now as then.
+    Panicked,
 }
 
 impl Outcome {
+    /// The same with zeros for keys.
+    #[must_use]
+    pub fn without_keys(mut self) -> Self {
+        if let HandshakeResult::Connected(_, keys) = &mut self.result {
+            keys.zeroize();
+        }
+        self
+    }
+
     pub(super) fn called(self) -> Called {
         let step = match self.result {
             HandshakeResult::Refused(reason) => return Err(reason),
             HandshakeResult::Pending => Step::Pending,
             HandshakeResult::Connected(profile, keys) => Step::Connected(profile, keys),
             HandshakeResult::Closed(reason) => Step::Closed(reason),
+            HandshakeResult::Panicked => panic!("the DTLS library panicked in the recorded run"),
         };
         Ok((step, self.deadline))
     }
@@ -103,21 +117,26 @@ impl std::fmt::Debug for Tape {
     }
 }
 
-/// A sink that keeps a copy of what passes.
-pub(super) struct Copying<'a, S> {
+/// A sink that takes down what passes and, at the end, what it came to. A call that is cut short by a panic of the
+/// library is taken down as such: nothing else could make a replay fault there.
+pub(super) struct Copying<'a, S: Sink> {
     out: &'a mut S,
+    session: SessionId,
     datagrams: Vec<Vec<u8>>,
+    is_finished: bool,
 }
 
 impl<'a, S: Sink> Copying<'a, S> {
-    pub(super) const fn new(out: &'a mut S) -> Self {
+    pub(super) const fn new(out: &'a mut S, session: SessionId) -> Self {
         Self {
             out,
+            session,
             datagrams: Vec::new(),
+            is_finished: false,
         }
     }
 
-    pub(super) fn into_outcome(self, called: &Called) -> Outcome {
+    pub(super) fn finish(mut self, called: &Called) {
         let (result, deadline) = match called {
             Err(reason) => (HandshakeResult::Refused(*reason), None),
             Ok((step, deadline)) => {
@@ -131,11 +150,17 @@ impl<'a, S: Sink> Copying<'a, S> {
                 (result, *deadline)
             }
         };
-        Outcome {
-            datagrams: self.datagrams,
+        self.is_finished = true;
+        self.note(result, deadline);
+    }
+
+    fn note(&mut self, result: HandshakeResult, deadline: Option<Timestamp>) {
+        let outcome = Outcome {
+            datagrams: std::mem::take(&mut self.datagrams),
             result,
             deadline,
-        }
+        };
+        self.out.note_handshake(self.session, outcome);
     }
 }
 
@@ -143,5 +168,13 @@ impl<S: Sink> Sink for Copying<'_, S> {
     fn transmit(&mut self, path: Path, contents: &[u8]) {
         self.datagrams.push(contents.to_vec());
         self.out.transmit(path, contents);
+    }
+}
+
+impl<S: Sink> Drop for Copying<'_, S> {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            self.note(HandshakeResult::Panicked, None);
+        }
     }
 }

@@ -1,0 +1,28 @@
+//! A journal: everything that changed a shard, in order, so that the run can be had again.
+//!
+//! ```text
+//! recording   driver's Port ◄─► Tap ◄─► Pump ─► Shard          replay   Reader ─► Player ─► Pump ─► Shard
+//!                                │                                                  │
+//!                             Recorder ─► chunks ─► Sink                         what came of it, and
+//!                                                                                whether it was the same
+//! ```
+//!
+//! The layout of a file is in `docs/journal.md`. Nothing here does I/O: the writer makes bytes, the reader takes them.
+
+mod player;
+mod reader;
+mod record;
+mod recorder;
+mod turns;
+mod writer;
+
+pub use player::{Difference, Differs, Player, Step, Witness};
+pub use reader::{ReadError, Reader};
+pub use record::{EndReason, Header, Lost, Payloads, Record, Rest, Retention, Slot};
+pub(crate) use recorder::Tap;
+pub use recorder::{Chunk, Recorder, Sink, Taken};
+pub use turns::{Entry, RecordedTurn, Turns};
+pub use writer::{MAGIC, VERSION, begin, put};
+
+#[cfg(test)]
+mod tests;

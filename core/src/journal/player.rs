@@ -1,0 +1,339 @@
+//! Plays a journal: the same inputs into a new shard, and what comes out compared with what came out then.
+
+use std::sync::Arc;
+
+use super::reader::{ReadError, Reader};
+use super::record::{EndReason, Header, Lost};
+use super::turns::{Entry, RecordedTurn, Turns};
+use crate::drive::{
+    DigestValue, Port, Pump, RecvBatch, RecvMeta, TransmitBatch, TransmitMeta, Turner,
+};
+use crate::ids::{SessionId, ShardId};
+use crate::message::{CloseReason, Command, Event, Relay};
+use crate::session::transport::{Identity, Tape};
+use crate::shard::{ConfigError, Shard, ShardConfig};
+use crate::time::{Epoch, Timestamp};
+
+/// Sees what passes while a journal is played. Each call comes at the time of its turn.
+pub trait Witness {
+    /// The server says.
+    fn on_command(&mut self, _now: Timestamp, _command: &Command) {}
+    /// The socket gives; a slot may hold several datagrams.
+    fn on_received(&mut self, _now: Timestamp, _meta: &RecvMeta, _contents: &[u8]) {}
+    /// The shard tells.
+    fn on_event(&mut self, _now: Timestamp, _event: &Event) {}
+    /// The socket takes.
+    fn on_transmit(&mut self, _now: Timestamp, _meta: &TransmitMeta, _contents: &[u8]) {}
+}
+
+/// Sees nothing.
+impl Witness for () {}
+
+/// What one entry of a journal came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A turn was played.
+    Turn {
+        /// When.
+        now: Timestamp,
+        /// Sessions that faulted in it.
+        faulted: Vec<SessionId>,
+        /// Whether all that came out was what came out when it was recorded.
+        agrees: bool,
+    },
+    /// A turn in which nothing happened.
+    Idle(Timestamp),
+    /// Something is missing from here on.
+    Lost(Lost),
+    /// The recording ended.
+    End(EndReason),
+}
+
+/// How a replay first differed from the run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Difference {
+    /// In which turn, counted from 1.
+    pub turn: u64,
+    /// When.
+    pub now: Timestamp,
+    /// How.
+    pub what: Differs,
+}
+
+/// What differed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Differs {
+    /// An event: another, none, or one too many.
+    Event {
+        /// What the shard told then.
+        recorded: Option<Box<Event>>,
+        /// What it told now.
+        replayed: Option<Box<Event>>,
+    },
+    /// There was something to send and there was not before, or the other way round.
+    Sends {
+        /// Transmits that a send call took then.
+        recorded: Option<u32>,
+        /// Transmits that waited now.
+        replayed: usize,
+    },
+    /// When the shard wants to be woken.
+    Deadline {
+        /// Then.
+        recorded: Option<Timestamp>,
+        /// Now.
+        replayed: Option<Timestamp>,
+    },
+    /// A handshake was called oftener than then.
+    Handshakes,
+    /// The bytes sent, where they went or in what order.
+    Bytes,
+}
+
+/// Plays one journal, an entry at a time.
+#[derive(Debug)]
+pub struct Player<'a> {
+    turns: Turns<'a>,
+    pump: Pump,
+    tape: Tape,
+    played: u64,
+    difference: Option<Difference>,
+}
+
+impl<'a> Player<'a> {
+    /// A new shard like the one that was recorded.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: the header says what no shard can be made of.
+    pub fn new(header: &Header, reader: Reader<'a>) -> Result<Self, ConfigError> {
+        let tape = Tape::default();
+        let identity = Arc::new(Identity::recorded(header.fingerprint, tape.clone()));
+        let config = ShardConfig {
+            identity,
+            sessions_max: header.sessions_max,
+        };
+        let epoch = Epoch::replayed(header.unix);
+        let shard = Shard::new(header.shard, Arc::new(config), epoch, header.seed.clone())?;
+        Ok(Self {
+            turns: Turns::new(reader),
+            pump: Pump::new(shard).with_digest(),
+            tape,
+            played: 0,
+            difference: None,
+        })
+    }
+
+    /// The shard, to look at.
+    #[must_use]
+    pub const fn shard(&self) -> &Shard {
+        self.pump.shard()
+    }
+
+    /// The hash of all that came out so far.
+    #[must_use]
+    pub fn digest(&self) -> DigestValue {
+        let digest = self.pump.digest();
+        digest.map_or_else(DigestValue::default, |digest| digest.value())
+    }
+
+    /// How it first differed; `None`: not yet.
+    #[must_use]
+    pub const fn difference(&self) -> Option<&Difference> {
+        self.difference.as_ref()
+    }
+
+    /// Turns played.
+    #[must_use]
+    pub const fn played(&self) -> u64 {
+        self.played
+    }
+
+    /// Bytes of the journal read.
+    #[must_use]
+    pub const fn position(&self) -> usize {
+        self.turns.position()
+    }
+
+    /// The next entry, not played. For [`Self::play`].
+    pub fn next_entry(&mut self) -> Option<Result<Entry<'a>, ReadError>> {
+        self.turns.next()
+    }
+
+    /// Plays the next entry; `None` after the last.
+    ///
+    /// # Errors
+    /// [`ReadError`]: the journal goes no further.
+    pub fn step(&mut self, witness: &mut impl Witness) -> Option<Result<Step, ReadError>> {
+        let entry = self.next_entry()?;
+        Some(entry.map(|entry| self.play(entry, witness)))
+    }
+
+    /// Plays an entry.
+    pub fn play(&mut self, entry: Entry<'_>, witness: &mut impl Witness) -> Step {
+        match entry {
+            Entry::Turn(turn) => self.play_turn(*turn, witness),
+            Entry::Idle(now) => {
+                let _wait = self.pump.turn(now, &mut Replayed::nothing(now, witness));
+                Step::Idle(now)
+            }
+            Entry::Lost(lost) => Step::Lost(lost),
+            Entry::End(reason) => Step::End(reason),
+        }
+    }
+
+    fn play_turn(&mut self, mut turn: RecordedTurn<'_>, witness: &mut impl Witness) -> Step {
+        for (session, outcome) in std::mem::take(&mut turn.handshakes) {
+            self.tape.push(session, outcome);
+        }
+        let (now, rest) = (turn.now, turn.rest);
+        let mut port = Replayed::new(turn, witness);
+        let _wait = self.pump.turn(now, &mut port);
+        self.played += 1;
+        let (faulted, mut differs) = port.finish();
+        let deadline = self.pump.shard().deadline();
+        if differs.is_none() && !self.tape.is_empty() {
+            differs = Some(Differs::Handshakes);
+        }
+        if differs.is_none() && deadline != rest.deadline {
+            differs = Some(Differs::Deadline {
+                recorded: rest.deadline,
+                replayed: deadline,
+            });
+        }
+        if differs.is_none() && self.digest().0 as u64 != rest.outputs {
+            differs = Some(Differs::Bytes);
+        }
+        let agrees = differs.is_none();
+        if let (Some(what), None) = (differs, &self.difference) {
+            self.difference = Some(Difference {
+                turn: self.played,
+                now,
+                what,
+            });
+        }
+        Step::Turn {
+            now,
+            faulted,
+            agrees,
+        }
+    }
+}
+
+/// The port of a recorded turn: it gives what was given, and takes as much as was taken.
+struct Replayed<'t, 'w, W> {
+    turn: RecordedTurn<'t>,
+    witness: &'w mut W,
+    sent: Timestamp,
+    faulted: Vec<SessionId>,
+    differs: Option<Differs>,
+}
+
+impl<'t, 'w, W: Witness> Replayed<'t, 'w, W> {
+    fn new(turn: RecordedTurn<'t>, witness: &'w mut W) -> Self {
+        Self {
+            sent: turn.now,
+            turn,
+            witness,
+            faulted: Vec::new(),
+            differs: None,
+        }
+    }
+
+    fn nothing(now: Timestamp, witness: &'w mut W) -> Self {
+        Self::new(RecordedTurn::nothing(now), witness)
+    }
+
+    /// Sessions that faulted, and how the turn differed.
+    fn finish(mut self) -> (Vec<SessionId>, Option<Differs>) {
+        if let Some(event) = self.turn.events.pop_front() {
+            self.note(Differs::Event {
+                recorded: Some(Box::new(event)),
+                replayed: None,
+            });
+        }
+        if let Some((_, count)) = self.turn.sends.pop_front() {
+            self.note(Differs::Sends {
+                recorded: Some(count),
+                replayed: 0,
+            });
+        }
+        (self.faulted, self.differs)
+    }
+
+    fn note(&mut self, differs: Differs) {
+        self.differs.get_or_insert(differs);
+    }
+}
+
+impl<W: Witness> Port for Replayed<'_, '_, W> {
+    fn now(&self) -> Timestamp {
+        self.sent
+    }
+
+    fn recv(&mut self, batch: &mut RecvBatch) {
+        let Some(slots) = self.turn.batches.front_mut() else {
+            return;
+        };
+        let count = batch.free_count().min(slots.len());
+        let mut metas = Vec::with_capacity(count);
+        for (slot, out) in slots.drain(..count).zip(batch.free_slots()) {
+            let len = slot.fill(out);
+            let meta = slot.meta(len);
+            self.witness.on_received(self.turn.now, &meta, &out[..len]);
+            metas.push(meta);
+        }
+        metas.into_iter().for_each(|meta| batch.commit(meta));
+        if slots.is_empty() {
+            self.turn.batches.pop_front();
+        }
+    }
+
+    fn next_command(&mut self) -> Option<Command> {
+        let command = self.turn.commands.pop_front()?;
+        self.witness.on_command(self.turn.now, &command);
+        Some(command)
+    }
+
+    fn next_relay(&mut self) -> Option<(ShardId, Relay)> {
+        None
+    }
+
+    fn send(&mut self, batch: &mut TransmitBatch) {
+        let waiting = batch.len();
+        let (at, count) = match self.turn.sends.pop_front() {
+            Some((at, count)) if count as usize <= waiting => (at, count as usize),
+            other => {
+                self.note(Differs::Sends {
+                    recorded: other.map(|(_, count)| count),
+                    replayed: waiting,
+                });
+                (other.map_or(self.turn.now, |(at, _)| at), waiting)
+            }
+        };
+        for (meta, contents) in batch.iter().take(count) {
+            self.witness.on_transmit(self.turn.now, &meta, contents);
+        }
+        batch.consume(count);
+        self.sent = at;
+    }
+
+    fn relay(&mut self, _to: ShardId, _relay: Relay) {}
+
+    fn emit(&mut self, event: Event) {
+        self.witness.on_event(self.turn.now, &event);
+        if let Event::Closed {
+            session,
+            reason: CloseReason::Fault,
+        } = event
+        {
+            self.faulted.push(session);
+        }
+        let recorded = self.turn.events.pop_front();
+        if recorded.as_ref() != Some(&event) {
+            self.note(Differs::Event {
+                recorded: recorded.map(Box::new),
+                replayed: Some(Box::new(event)),
+            });
+        }
+    }
+}

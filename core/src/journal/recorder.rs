@@ -1,0 +1,287 @@
+//! Takes down what passes a port.
+
+use std::borrow::Cow;
+
+use zeroize::Zeroize;
+
+use super::record::{EndReason, Lost, Payloads, Record, Rest, Slot};
+use super::writer::put;
+use crate::drive::{DigestValue, Port, RecvBatch, TransmitBatch};
+use crate::ids::ShardId;
+use crate::limits::{JOURNAL_CHUNK_AGE_MAX, JOURNAL_CHUNK_BYTES};
+use crate::message::{Command, Event, Relay};
+use crate::shard::Shard;
+use crate::time::Timestamp;
+
+/// Where chunks go, off the thread of the shard.
+pub trait Sink: Send {
+    /// Takes a chunk, or not. Never blocks.
+    fn take(&mut self, chunk: Chunk) -> Taken;
+
+    /// An emptied chunk to fill again; `None`: make one.
+    fn spare(&mut self) -> Option<Chunk>;
+}
+
+/// What became of a chunk.
+#[derive(Debug)]
+pub enum Taken {
+    /// It will be kept.
+    Kept,
+    /// There was no room for it; there may be for the next.
+    Full(Chunk),
+    /// Nothing is kept any more.
+    Closed,
+}
+
+/// A run of whole turns as they stand in a file. Wiped when dropped: keys are in it.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    bytes: Vec<u8>,
+    records: u64,
+    faulted: bool,
+}
+
+impl Chunk {
+    /// The entries.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether a session faulted in its last turn.
+    #[must_use]
+    pub const fn faulted(&self) -> bool {
+        self.faulted
+    }
+
+    /// Empties it and keeps its memory, unless that grew out of bounds.
+    pub fn clear(&mut self) {
+        if self.bytes.capacity() > 2 * JOURNAL_CHUNK_BYTES {
+            *self = Self::default();
+        }
+        self.bytes.clear();
+        self.records = 0;
+        self.faulted = false;
+    }
+
+    fn put(&mut self, record: &Record<'_>) {
+        put(&mut self.bytes, record);
+        self.records += 1;
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
+    }
+}
+
+/// Fills chunks with what a pump takes in and gives out.
+///
+/// Costs a copy of each datagram and a hash of each transmit. Allocates while chunks grow to their size.
+pub struct Recorder {
+    sink: Box<dyn Sink>,
+    payloads: Payloads,
+    chunk: Chunk,
+    /// When the first turn of the chunk began.
+    began: Option<Timestamp>,
+    /// What was not taken, and not yet told.
+    lost: Lost,
+    /// The turn under way, and whether it was written that it began.
+    turn: (Timestamp, bool),
+    /// The last turn of all in which nothing happened, until another is written.
+    idle: Option<Timestamp>,
+    before: Before,
+    is_closed: bool,
+}
+
+/// What of a shard shows, when it has changed, that a turn was none of those in which nothing happens.
+#[derive(Clone, Copy, Debug, Default)]
+struct Before {
+    wheel_pulls: u64,
+    faults: u64,
+}
+
+impl Recorder {
+    /// A recorder that has recorded nothing. The sink has written the header: see [`begin`](super::begin).
+    #[must_use]
+    pub fn new(sink: Box<dyn Sink>, payloads: Payloads) -> Self {
+        Self {
+            sink,
+            payloads,
+            chunk: Chunk::default(),
+            began: None,
+            lost: Lost::default(),
+            turn: (Timestamp::ZERO, false),
+            idle: None,
+            before: Before::default(),
+            is_closed: false,
+        }
+    }
+
+    /// Nothing is kept any more: it can be dropped.
+    pub(crate) const fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    pub(crate) fn begin_turn(&mut self, now: Timestamp, shard: &Shard) {
+        self.turn = (now, false);
+        self.before = Before::of(shard);
+        // Timers leave no trace of their own at the port.
+        if shard.deadline().is_some_and(|deadline| deadline <= now) {
+            self.open_turn();
+        }
+    }
+
+    pub(crate) fn end_turn(&mut self, shard: &mut Shard, outputs: DigestValue) {
+        let after = Before::of(shard);
+        for (session, outcome) in shard.drain_handshakes() {
+            let outcome = match self.payloads {
+                Payloads::Full => outcome,
+                Payloads::Headers => outcome.without_keys(),
+            };
+            self.put(&Record::Handshake(session, outcome));
+        }
+        let (now, is_open) = self.turn;
+        if is_open {
+            let deadline = shard.deadline();
+            self.chunk.put(&Record::Rest(Rest {
+                deadline,
+                outputs: outputs.0 as u64,
+            }));
+            self.chunk.faulted = after.faults != self.before.faults;
+            let began = *self.began.get_or_insert(now);
+            let is_old = now.since(began) >= JOURNAL_CHUNK_AGE_MAX;
+            if is_old || self.chunk.faulted || self.chunk.bytes.len() >= JOURNAL_CHUNK_BYTES {
+                self.hand_over();
+            }
+        } else if after.wheel_pulls != self.before.wheel_pulls {
+            self.idle = None;
+            self.chunk.put(&Record::Idle(now));
+        } else {
+            self.idle = Some(now);
+        }
+    }
+
+    fn put(&mut self, record: &Record<'_>) {
+        self.open_turn();
+        self.chunk.put(record);
+    }
+
+    fn open_turn(&mut self) {
+        if std::mem::replace(&mut self.turn.1, true) {
+            return;
+        }
+        // Of the turns in which nothing happened only the last moved the shard's clock to where it was.
+        if let Some(idle) = self.idle.take() {
+            self.chunk.put(&Record::Idle(idle));
+        }
+        self.chunk.put(&Record::Turn(self.turn.0));
+    }
+
+    fn hand_over(&mut self) {
+        let mut next = self.sink.spare().unwrap_or_default();
+        next.clear();
+        let chunk = std::mem::replace(&mut self.chunk, next);
+        self.began = None;
+        match self.sink.take(chunk) {
+            Taken::Kept => self.lost = Lost::default(),
+            Taken::Full(mut chunk) => {
+                // What it said of losses before it is told again with the next.
+                self.lost.records += chunk.records;
+                self.lost.bytes += chunk.bytes.len() as u64;
+                chunk.clear();
+                self.chunk = chunk;
+                self.chunk.put(&Record::Lost(self.lost));
+            }
+            Taken::Closed => self.is_closed = true,
+        }
+    }
+}
+
+/// Whoever drops the pump ends the recording, be it by a panic.
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        if !self.is_closed {
+            self.chunk.put(&Record::End(EndReason::Stopped));
+            self.hand_over();
+        }
+    }
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recorder").finish_non_exhaustive()
+    }
+}
+
+impl Before {
+    fn of(shard: &Shard) -> Self {
+        Self {
+            wheel_pulls: shard.wheel_pulls(),
+            faults: shard.stats().faults,
+        }
+    }
+}
+
+/// A port with a recorder beside it.
+pub(crate) struct Tap<'a, P> {
+    port: &'a mut P,
+    recorder: &'a mut Recorder,
+    /// When the last send call returned: a second look at the clock would give another time than the one recorded.
+    sent: Option<Timestamp>,
+}
+
+impl<'a, P: Port> Tap<'a, P> {
+    pub(crate) const fn new(port: &'a mut P, recorder: &'a mut Recorder) -> Self {
+        Self {
+            port,
+            recorder,
+            sent: None,
+        }
+    }
+}
+
+impl<P: Port> Port for Tap<'_, P> {
+    fn now(&self) -> Timestamp {
+        self.sent.unwrap_or_else(|| self.port.now())
+    }
+
+    fn recv(&mut self, batch: &mut RecvBatch) {
+        self.port.recv(batch);
+        let mut is_first = true;
+        for (meta, contents) in batch.slots() {
+            let slot = Slot::new(meta, contents, self.recorder.payloads, is_first);
+            self.recorder.put(&Record::Received(slot));
+            is_first = false;
+        }
+    }
+
+    fn next_command(&mut self) -> Option<Command> {
+        let command = self.port.next_command()?;
+        self.recorder.put(&Record::Command(Cow::Borrowed(&command)));
+        Some(command)
+    }
+
+    fn next_relay(&mut self) -> Option<(ShardId, Relay)> {
+        self.port.next_relay()
+    }
+
+    fn send(&mut self, batch: &mut TransmitBatch) {
+        let waiting = batch.len();
+        self.port.send(batch);
+        let at = self.port.now();
+        self.sent = Some(at);
+        let count = (waiting - batch.len()) as u32;
+        self.recorder.put(&Record::Sent { at, count });
+    }
+
+    fn relay(&mut self, to: ShardId, relay: Relay) {
+        self.port.relay(to, relay);
+    }
+
+    fn emit(&mut self, event: Event) {
+        self.recorder.put(&Record::Event(Cow::Borrowed(&event)));
+        self.port.emit(event);
+    }
+}

@@ -1,0 +1,45 @@
+//! Entries to bytes.
+
+use crc32fast::Hasher;
+
+use super::record::{Header, Record};
+use crate::limits::JOURNAL_RECORD_BYTES_MAX;
+
+/// The first bytes of a file.
+pub const MAGIC: [u8; 8] = *b"antiphnJ";
+/// Of the layout; another number is refused.
+pub const VERSION: u16 = 1;
+
+/// Length and checksum before each entry.
+pub(super) const FRAME_BYTES: usize = 8;
+
+/// The beginning of a file.
+#[must_use]
+pub fn begin(header: Header) -> Vec<u8> {
+    let mut out = MAGIC.to_vec();
+    out.extend_from_slice(&VERSION.to_le_bytes());
+    put(&mut out, &Record::Header(Box::new(header)));
+    out
+}
+
+/// Adds an entry: its length and its CRC-32, four bytes each, little endian, and itself in postcard's coding. The
+/// checksum covers the length too.
+pub fn put(out: &mut Vec<u8>, record: &Record<'_>) {
+    let start = out.len();
+    out.extend_from_slice(&[0; FRAME_BYTES]);
+    // Taken and put back, as the coder wants to own it.
+    let coded = postcard::to_extend(record, std::mem::take(out));
+    *out = coded.expect("every entry is of known length, and a vector takes what it is given");
+    let (frame, body) = out[start..].split_at_mut(FRAME_BYTES);
+    debug_assert!(body.len() <= JOURNAL_RECORD_BYTES_MAX);
+    let length = (body.len() as u32).to_le_bytes();
+    frame[..4].copy_from_slice(&length);
+    frame[4..].copy_from_slice(&checksum(length, body).to_le_bytes());
+}
+
+pub(super) fn checksum(length: [u8; 4], body: &[u8]) -> u32 {
+    let mut hasher = Hasher::new();
+    hasher.update(&length);
+    hasher.update(body);
+    hasher.finalize()
+}
