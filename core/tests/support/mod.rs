@@ -179,7 +179,10 @@ impl World {
         };
         let mids = sections.iter().map(add).collect();
         let (offer, pending) = changes.apply().expect("there are changes to offer");
+        // Offers have one section of a kind to echo; a shard takes as many as a plan has, made here of a player's.
+        let crowded = role == Role::Echo && sections.len() > 2;
         let purpose = match role {
+            Role::Echo if crowded => Purpose::Subscribe { tracks: Vec::new() },
             Role::Echo => Purpose::Echo,
             Role::Publish { .. } => Purpose::Publish { prefer: None },
             Role::Subscribe { .. } => Purpose::Subscribe {
@@ -191,10 +194,15 @@ impl World {
         let negotiated = offer
             .negotiate(purpose)
             .expect("str0m offers what we handle");
-        let (session, local) = self
-            .open(negotiated.plan().clone(), role)
-            .expect("there is room");
-        let text = negotiated.answer(&local, &[SERVER], 1);
+        let mut plan = negotiated.plan().clone();
+        plan.media
+            .iter_mut()
+            .for_each(|media| media.receive |= crowded);
+        let (session, local) = self.open(plan, role).expect("there is room");
+        let mut text = negotiated.answer(&local, &[SERVER], 1);
+        if crowded {
+            text = text.replace("a=sendonly", "a=sendrecv");
+        }
         let answer = SdpAnswer::from_sdp_string(&text).expect("str0m reads our answer");
         rtc.sdp_api()
             .accept_answer(pending, answer)
