@@ -84,8 +84,10 @@ proptest! {
     }
 }
 
+type Body = fn(&[u8]);
+
 /// As long as an input may be, and of whatever nests or repeats in its format.
-fn long_inputs() -> Vec<(fn(&[u8]), Vec<u8>)> {
+fn long_inputs() -> Vec<(Body, Vec<u8>)> {
     let offers = [
         "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\n",
         "a=group:BUNDLE 0\r\n",
@@ -107,7 +109,7 @@ fn long_inputs() -> Vec<(fn(&[u8]), Vec<u8>)> {
         &[0; 12 + 65_532],
     ]
     .concat();
-    let mut inputs: Vec<(fn(&[u8]), Vec<u8>)> = vec![
+    let mut inputs: Vec<(Body, Vec<u8>)> = vec![
         (fuzzing::rtcp, compound),
         (fuzzing::rtp, extensions),
         (fuzzing::stun, attributes),
