@@ -80,7 +80,7 @@ distil() {
         mkdir -p "$new" "target/found/$target"
         # shellcheck disable=SC2046
         cargo fuzz run --sanitizer none "$target" "$new" "corpus/$target" "target/found/$target" -- \
-            $(options "$target") -set_cover_merge=1 >"target/found/$target.log" 2>&1
+            $(options "$target") -set_cover_merge=1 -use_counters=0 >"target/found/$target.log" 2>&1
         # Findings are kept whatever they cover; of the rest the small ones come first, until it is enough.
         find "corpus/$target" -type f ! -name 'found-*' -delete
         local bytes=0 size

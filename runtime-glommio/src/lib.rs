@@ -2,7 +2,8 @@
 //!
 //! A driver supplies a [`Port`], a way to wait and a thread, and nothing else. This one is for many sessions: while
 //! datagrams come often it naps, for at most [`Settings::max_coalesce`], and handles together what came meanwhile;
-//! while they come rarely it waits for each. Nobody else runs on its executor, and no session has a timer there.
+//! while they come rarely it waits for each. Nobody else runs on its executor, so a nap may block the thread, and no
+//! session has a timer there.
 //!
 //! ```text
 //! turn -> busy?  -> nap              | a command | the deadline -> turn
@@ -84,7 +85,7 @@ pub fn spawn<T: Turner + 'static>(
     // Both handles become blocking ones; `Socket` asks the kernel not to block with every call.
     watched.set_nonblocking(false)?;
     let stop = Arc::new(AtomicBool::new(false));
-    let wake = Arc::new(Wake::default());
+    let wake = Arc::new(Wake::new()?);
     let call = {
         let wake = Arc::clone(&wake);
         move || wake.call()
@@ -173,14 +174,18 @@ impl Waits {
     /// May also end without cause, which costs a turn that finds nothing to do. `due` is the time left until the
     /// deadline.
     async fn wait(&mut self, due: Option<Duration>, writable: bool) {
-        let nap = self.coalescer.nap();
         // glommio cannot tell when a socket has room again, which is rare enough to try.
         let retry = writable.then_some(RETRY);
-        let mut alarm = [nap, due, retry].into_iter().flatten().min();
+        let due = due.into_iter().chain(retry).min();
+        if let Some(nap) = self.coalescer.nap() {
+            // Nothing else runs on this executor, and its own sleep costs ten system calls.
+            return self.waking.nap(due.map_or(nap, |due| due.min(nap)));
+        }
+        let mut alarm = due;
         if let Some(after) = alarm {
             self.alarm.set(after);
         }
-        let mut watching = nap.is_none();
+        let mut watching = true;
         poll_fn(|context| {
             if self.waking.poll(context).is_ready() {
                 return Poll::Ready(());

@@ -84,11 +84,10 @@ proptest! {
     }
 }
 
-/// A parser under test, and an input for it.
-type Case = (fn(&[u8]), Vec<u8>);
+type Body = fn(&[u8]);
 
 /// As long as an input may be, and of whatever nests or repeats in its format.
-fn long_inputs() -> Vec<Case> {
+fn long_inputs() -> Vec<(Body, Vec<u8>)> {
     let offers = [
         "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\n",
         "a=group:BUNDLE 0\r\n",
@@ -110,7 +109,7 @@ fn long_inputs() -> Vec<Case> {
         &[0; 12 + 65_532],
     ]
     .concat();
-    let mut inputs: Vec<Case> = vec![
+    let mut inputs: Vec<(Body, Vec<u8>)> = vec![
         (fuzzing::rtcp, compound),
         (fuzzing::rtp, extensions),
         (fuzzing::stun, attributes),

@@ -575,6 +575,8 @@ impl Media {
         }
     }
 
+    // One caller: a call with the parts in memory costs a packet 12 instructions.
+    #[inline(always)]
     fn accept<'a>(
         &mut self,
         arrived: &Arrived<'_, 'a>,
