@@ -140,12 +140,6 @@ impl Epoch {
         Self::replayed(Duration::from_secs(1_800_000_000))
     }
 
-    /// Wall time, since 1970, of timestamp zero.
-    #[must_use]
-    pub const fn unix(&self) -> Duration {
-        self.unix
-    }
-
     /// The `Instant` of a timestamp, for the ICE and DTLS crates.
     #[must_use]
     pub fn instant(&self, at: Timestamp) -> Instant {

@@ -496,9 +496,9 @@ fn media_that_moves_to_a_path_checked_long_ago_ends_consent_when_that_path_says(
     assert_eq!(speak(&mut world, first), 1, "and back");
     world.run_for(5 * SECOND);
     let later = start + 15 * SECOND + CONSENT_TIMEOUT;
-    assert_eq!(world.shard.deadline(), Some(later));
+    assert_eq!(world.shard().deadline(), Some(later));
     assert_eq!(speak(&mut world, second), 1);
-    assert_eq!(world.shard.deadline(), Some(checked + CONSENT_TIMEOUT));
+    assert_eq!(world.shard().deadline(), Some(checked + CONSENT_TIMEOUT));
     let ended = |world: &World| {
         let expired = |event: &Event| {
             let reason = CloseReason::ConsentExpired;

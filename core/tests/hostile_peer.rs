@@ -146,12 +146,12 @@ fn no_flood_of_sources_makes_the_packets_of_an_old_one_new_again() {
     }
     let heard = rtp(receiver.listen(&mut world)).len();
     assert_eq!(heard, UNANNOUNCED_SSRCS_MAX, "no place is given up");
-    let replayed = world.shard.stats().drops[DropReason::Replayed as usize];
+    let replayed = world.shard().stats().drops[DropReason::Replayed as usize];
     for packet in &first_packets {
         send(&mut world, &receiver, packet);
     }
     assert_eq!(rtp(receiver.listen(&mut world)).len(), 0);
-    let replayed = world.shard.stats().drops[DropReason::Replayed as usize] - replayed;
+    let replayed = world.shard().stats().drops[DropReason::Replayed as usize] - replayed;
     assert_eq!(replayed, UNANNOUNCED_SSRCS_MAX as u64);
 }
 
@@ -164,7 +164,7 @@ fn an_announced_source_finds_a_place_however_many_came_before_it() {
         let packet = sender.raw.seal_first(&fields, &[0, 9, 1, 2, 3]);
         world.inject(sender.raw.address, &packet);
     }
-    let refused = world.shard.stats().drops[DropReason::UnknownSsrc as usize];
+    let refused = world.shard().stats().drops[DropReason::UnknownSsrc as usize];
     assert_eq!(refused, (SESSION_SSRCS_MAX - UNANNOUNCED_SSRCS_MAX) as u64);
     sender.send(&mut world);
     assert_eq!(world.stats(sender.raw.session).tracks[0].packets, 1);
@@ -281,7 +281,7 @@ fn numbers_asked_for_in_vain_are_paid_for_as_well() {
     let mut ask = |world: &mut World, lost: &[u16]| {
         let nack = receiver.seal_rtcp(|writer| assert!(writer.nack(1, ssrc, lost)));
         world.inject(receiver.address, &nack);
-        world.shard.stats().retransmissions_sent
+        world.shard().stats().retransmissions_sent
     };
     let never_sent: Vec<u16> = (0..2_000)
         .map(|ahead| number.wrapping_add(2_000 + ahead))

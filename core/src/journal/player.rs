@@ -6,7 +6,7 @@ use super::reader::{ReadError, Reader};
 use super::record::{EndReason, Header, Lost};
 use super::turns::{Entry, RecordedTurn, Turns};
 use crate::drive::{
-    DigestValue, Port, Pump, RecvBatch, RecvMeta, TransmitBatch, TransmitMeta, Turner,
+    Digest, DigestValue, Port, Pump, RecvBatch, RecvMeta, TransmitBatch, TransmitMeta, Turner,
 };
 use crate::ids::{SessionId, ShardId};
 use crate::message::{CloseReason, Command, Event, Relay};
@@ -133,7 +133,7 @@ impl<'a> Player<'a> {
     #[must_use]
     pub fn digest(&self) -> DigestValue {
         let digest = self.pump.digest();
-        digest.map_or_else(DigestValue::default, |digest| digest.value())
+        digest.map_or_else(DigestValue::default, Digest::value)
     }
 
     /// How it first differed; `None`: not yet.

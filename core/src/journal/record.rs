@@ -87,7 +87,7 @@ impl Header {
             shard,
             sessions_max: config.sessions_max,
             fingerprint: config.identity.fingerprint(),
-            unix: epoch.unix(),
+            unix: epoch.unix(Timestamp::ZERO),
             seed: seed.clone(),
             payloads,
             retention,

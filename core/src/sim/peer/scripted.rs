@@ -190,7 +190,7 @@ impl ScriptedPeer {
             HandshakeResult::Connected(profile, keys) => {
                 self.on_connected(now, profile, keys.as_bytes());
             }
-            HandshakeResult::Closed(_) => {
+            HandshakeResult::Closed(_) | HandshakeResult::Panicked => {
                 let ending = if self.keys.is_some() {
                     Ending::Closed
                 } else {
