@@ -159,6 +159,13 @@ impl Call {
         at >= self.joins && self.leaves.is_none_or(|leaves| at < leaves)
     }
 
+    /// Whether packets may overtake each other on its ways.
+    #[must_use]
+    pub fn reorders(&self) -> bool {
+        let mut ways = self.up.iter().chain(&self.down);
+        ways.any(|way| matches!(way, Impairment::Reorder { .. }))
+    }
+
     /// Whether its ways lose packets here and there and do nothing worse: what is lost can be sent again.
     #[must_use]
     pub fn is_gentle(&self) -> bool {

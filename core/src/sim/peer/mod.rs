@@ -74,8 +74,6 @@ pub struct Report {
     pub sent: [u64; 2],
     /// Retransmissions sent.
     pub resent: u64,
-    /// RTP packets that came before its keys; with the order of the network, later ones may open.
-    pub early: u64,
     /// NACK messages and keyframe requests sent.
     pub asked: u64,
     /// When keyframe requests of the server came.

@@ -343,10 +343,7 @@ impl ScriptedPeer {
     }
 
     fn receive_rtp(&mut self, now: Timestamp, packet: &mut [u8]) {
-        let Some(keys) = &self.keys else {
-            self.report.early += 1;
-            return;
-        };
+        let Some(keys) = &self.keys else { return };
         let Ok(header) = Header::parse(packet) else {
             self.report.find(|| "a packet is no RTP".to_owned());
             return;
