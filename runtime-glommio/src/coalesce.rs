@@ -101,14 +101,14 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_after_silence_does_not_make_it_nap() {
+    fn a_short_burst_after_silence_does_not_make_it_nap() {
         let mut now = Timestamp::from_millis(1);
         let mut coalescer = Coalescer::new(MAX, now);
         for _ in 0..30 {
-            // A picture of ten packets, each its own wake-up, every 33 ms.
+            // A picture of six packets, each its own wake-up, every 33 ms.
             now = now + Duration::from_millis(33);
             coalescer.note(now, 1);
-            for _ in 0..9 {
+            for _ in 0..5 {
                 now = now + Duration::from_micros(30);
                 coalescer.note(now, 1);
                 assert_eq!(coalescer.nap(), None);
