@@ -9,8 +9,8 @@ use antiphon_core::time::Timestamp;
 
 /// Datagrams a nap is meant to gather: more of them made the rest no cheaper.
 const GATHERED: f64 = 24.0;
-/// Datagrams that must be expected in a nap: for fewer, waiting for each is quicker and hardly dearer. With 2, a shard at
-/// 3,000 datagrams a second took 1.7 times tokio's processor time.
+/// Datagrams that must be expected in a nap: for fewer, waiting for each is quicker and hardly dearer. With 2, a
+/// shard at 3,000 datagrams a second took 1.7 times tokio's processor time.
 const EXPECTED_MIN: f64 = 1.0;
 /// The shortest nap: below it the lateness of waking (30 to 90 µs) rules.
 const NAP_MIN: Duration = Duration::from_micros(200);

@@ -25,5 +25,5 @@ pub use session::session_datagrams;
 pub use shard::{datagram, shard_ops};
 pub use srtp::srtp;
 pub use stun::binding_request;
-pub(crate) use stun::{check, is_answer};
+pub(crate) use stun::{answer, check, is_answer};
 pub use wire::{classify, payload, rtcp, rtp, stun};

@@ -36,15 +36,32 @@ pub(crate) fn check(
     if nominate {
         attribute(&mut message, USE_CANDIDATE, &[]);
     }
-    // Both sums cover a header whose length already counts them (RFC 8489 §14.5, §14.7).
-    set_length(&mut message, 4 + 20);
-    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
-    let integrity = hmac::sign(&key, &message);
-    attribute(&mut message, MESSAGE_INTEGRITY, integrity.as_ref());
-    set_length(&mut message, 4 + 4);
-    let fingerprint = crc32(&message) ^ 0x5354_554e;
-    attribute(&mut message, FINGERPRINT, &fingerprint.to_be_bytes());
+    sign(&mut message, password);
     message
+}
+
+/// The answer to a check, by the agent with this `password`; `None` if the bytes are no check. It does not say where the
+/// check came from: a lite agent that asks whether anybody is there knows that.
+pub(crate) fn answer(check: &[u8], password: &str) -> Option<Vec<u8>> {
+    let transaction = check.get(4..HEADER_BYTES)?;
+    if !check.starts_with(&[0, 1]) {
+        return None;
+    }
+    let mut message = vec![1, 1, 0, 0];
+    message.extend_from_slice(transaction);
+    sign(&mut message, password);
+    Some(message)
+}
+
+/// Both sums cover a header whose length already counts them (RFC 8489 §14.5, §14.7).
+fn sign(message: &mut Vec<u8>, password: &str) {
+    set_length(message, 4 + 20);
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
+    let integrity = hmac::sign(&key, message);
+    attribute(message, MESSAGE_INTEGRITY, integrity.as_ref());
+    set_length(message, 4 + 4);
+    let fingerprint = crc32(message) ^ 0x5354_554e;
+    attribute(message, FINGERPRINT, &fingerprint.to_be_bytes());
 }
 
 /// Whether bytes are the answer to a check of this transaction by the agent with this `password`, and a good one.

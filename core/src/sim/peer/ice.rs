@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{CONSENT, Outbox};
-use crate::fuzzing::{check, is_answer};
+use crate::fuzzing::{answer, check, is_answer};
 use crate::plan::IceCredentials;
 use crate::rng::Rng;
 use crate::time::Timestamp;
@@ -83,6 +83,13 @@ impl Ice {
                 Some(_) if self.outstanding.len() > 1 => RETRY_INTERVAL,
                 Some(_) => CONSENT_INTERVAL,
             };
+    }
+
+    /// Answers a check of the other side, which asks whether we are where our packets come from.
+    pub(super) fn handle_check(&self, bytes: &[u8], out: &mut Outbox<'_>) {
+        if let Some(answer) = answer(bytes, &self.local.password) {
+            out.send(&answer);
+        }
     }
 
     /// Whether an answer came to a check of ours; the first one calls for a nomination at once.

@@ -508,6 +508,9 @@ impl Peer for ScriptedPeer {
             Class::Rtp => self.receive_rtp(now, contents),
             Class::Rtcp => self.receive_rtcp(now, contents, out),
             Class::Stun => {
+                if let Some(ice) = &self.ice {
+                    ice.handle_check(contents, out);
+                }
                 let ice = self.ice.as_mut();
                 if ice.is_some_and(|ice| ice.handle_answer(now, contents)) {
                     self.say_hello(now, out);
