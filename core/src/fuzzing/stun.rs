@@ -6,6 +6,7 @@ const HEADER_BYTES: usize = 20;
 const USERNAME: u16 = 0x0006;
 const MESSAGE_INTEGRITY: u16 = 0x0008;
 const PRIORITY: u16 = 0x0024;
+const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 const USE_CANDIDATE: u16 = 0x0025;
 const FINGERPRINT: u16 = 0x8028;
 const ICE_CONTROLLING: u16 = 0x802a;
@@ -40,8 +41,8 @@ pub(crate) fn check(
     message
 }
 
-/// The answer to a check, by the agent with this `password`; `None` if the bytes are no check. It does not say where the
-/// check came from: a lite agent that asks whether anybody is there knows that.
+/// The answer to a check, by the agent with this `password`; `None` if the bytes are no check. The address in it is none:
+/// a lite agent that asks whether anybody is there knows its own.
 pub(crate) fn answer(check: &[u8], password: &str) -> Option<Vec<u8>> {
     let transaction = check.get(4..HEADER_BYTES)?;
     if !check.starts_with(&[0, 1]) {
@@ -49,6 +50,7 @@ pub(crate) fn answer(check: &[u8], password: &str) -> Option<Vec<u8>> {
     }
     let mut message = vec![1, 1, 0, 0];
     message.extend_from_slice(transaction);
+    attribute(&mut message, XOR_MAPPED_ADDRESS, &[0, 1, 0, 0, 0, 0, 0, 0]);
     sign(&mut message, password);
     Some(message)
 }

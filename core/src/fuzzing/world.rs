@@ -183,8 +183,8 @@ impl World {
         assert_eq!(self.shard.deadline(), None);
     }
 
-    /// Takes out what the shard did. Its own checks are answered at once and leave no trace: whoever is in this world
-    /// is where its packets come from.
+    /// Takes out what the shard did. Its own checks are answered at once and leave no trace: whoever is in this
+    /// world is where its packets come from.
     fn collect(&mut self) {
         self.take_out();
         while let Some(place) = self
