@@ -41,8 +41,8 @@ pub(crate) fn check(
     message
 }
 
-/// The answer to a check, by the agent with this `password`; `None` if the bytes are no check. The address in it is none:
-/// a lite agent that asks whether anybody is there knows its own.
+/// The answer to a check, by the agent with this `password`; `None` if the bytes are no check. The address in it is
+/// none: a lite agent that asks whether anybody is there knows its own.
 pub(crate) fn answer(check: &[u8], password: &str) -> Option<Vec<u8>> {
     let transaction = check.get(4..HEADER_BYTES)?;
     if !check.starts_with(&[0, 1]) {
