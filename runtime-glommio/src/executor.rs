@@ -28,7 +28,7 @@ pub(crate) struct Executor(LocalExecutor);
 
 impl Executor {
     /// Sets up the rings, for the thread that calls. Panics or ends the process where io_uring is refused or too
-    /// old, so ask [`probe`](crate::probe) first.
+    /// old, so ask [`probe`](crate::probe()) first.
     pub(crate) fn new() -> io::Result<Self> {
         let builder = LocalExecutorBuilder::new(Placement::Unbound)
             .io_memory(IO_MEMORY_BYTES)

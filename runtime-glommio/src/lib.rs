@@ -71,7 +71,7 @@ pub fn cpus_for(shards: usize) -> Vec<usize> {
 /// out of [`ShardHandle::join`]: a session's own panics never get this far, so the process should exit.
 ///
 /// # Errors
-/// When the thread, its processor or the executor cannot be had. Ask [`probe`] first: without io_uring
+/// When the thread, its processor or the executor cannot be had. Ask [`probe()`] first: without io_uring
 /// glommio panics, which is an error here, but not before it said so on standard error.
 pub fn spawn<T: Turner + 'static>(
     id: ShardId,

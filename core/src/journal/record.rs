@@ -125,7 +125,7 @@ pub enum Retention {
 pub struct Slot<'a> {
     /// The first of its batch.
     pub is_first: bool,
-    /// See [`RecvMeta`](crate::drive::RecvMeta).
+    /// See [`RecvMeta`].
     pub received: Timestamp,
     /// Who sent it.
     pub source: SocketAddr,

@@ -80,7 +80,7 @@ pub struct Report {
     pub keyframe_requests: Vec<Timestamp>,
     /// What it heard, a track each.
     pub heard: Vec<Heard>,
-    /// What a correct server never sends, in words; at most [`FINDINGS_MAX`].
+    /// What a correct server never sends, in words; at most `FINDINGS_MAX`.
     pub findings: Vec<String>,
 }
 
