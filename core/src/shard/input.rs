@@ -102,19 +102,19 @@ impl Shard {
     ) -> Result<(), DropReason> {
         let key = self.session_at(path)?;
         // Written where it is read: each result handed up by value would be one more copy of a packet's worth.
-        let mut incoming = Ok(None);
+        let (mut incoming, mut taken) = (None, Ok(()));
         let deadline = self.mutate(key, |session, cx| {
-            incoming = session.handle_rtp(cx, path, received, packet);
+            taken = session.handle_rtp(cx, path, received, packet, &mut incoming);
             session.deadline()
         });
         // Feedback may have come due, and consent earlier: it is of the path in use, which media can change.
         if let Some(deadline) = deadline {
             self.wheel.arm(key.index, deadline);
         }
-        if let Ok(Some(incoming)) = &incoming {
+        if let Some(incoming) = &incoming {
             self.route(key, incoming);
         }
-        incoming.map(drop)
+        taken
     }
 
     fn on_rtcp(&mut self, path: Path, packet: &mut [u8]) -> Result<(), DropReason> {
