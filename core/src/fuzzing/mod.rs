@@ -6,6 +6,8 @@
 //! `proptests/tests/corpus.rs` calls them on stable, with the committed corpora, with the malformed inputs of others
 //! and with seeded ones.
 
+#[cfg(feature = "replay")]
+mod capture;
 mod demux;
 mod description;
 mod ops;
@@ -18,6 +20,8 @@ mod stun;
 mod wire;
 mod world;
 
+#[cfg(feature = "replay")]
+pub use capture::{pcap, pcapng};
 pub use demux::{demux_crowd, demux_ops};
 pub use repair::{nack_ops, rewrite_ops};
 pub use sdp::{OFFER, described_offer, sdp_offer, sdp_roundtrip, trickle_frag};
