@@ -7,12 +7,19 @@ use arbitrary::Arbitrary;
 
 use super::ops::ops;
 use crate::replay::pcapng::{self, Packet};
-use crate::replay::{CaptureError, CaptureReader, Item, Replay, Report, Settings};
+use crate::replay::{CaptureError, CaptureReader, Item, Pace, Replay, Report, Settings};
 
 /// A file of either format.
 pub fn pcap(file: &[u8]) {
-    let (report, ended) = read(file);
-    assert_eq!((&report, ended), (&read(file).0, ended), "the same file");
+    let (report, ended) = read(file, Pace::Capture);
+    assert_eq!(read(file, Pace::Capture), (report.clone(), ended));
+    // Whatever clock tells when packets came, the same did.
+    let (by_media, _) = read(file, Pace::Rtp);
+    let counts = |report: &Report| -> Vec<_> {
+        let streams = report.streams.iter();
+        streams.map(|s| (s.ssrc, s.packets, s.unique)).collect()
+    };
+    assert_eq!(counts(&by_media), counts(&report));
     let totals = &report.totals;
     // A record has a header of eight bytes at least, in whichever format.
     assert!(totals.frames <= file.len() as u64 / 8);
@@ -60,7 +67,7 @@ pub fn pcapng(data: &[u8]) {
         dropped += u64::from(written.dropped_before);
         ends.push(file.len());
     }
-    let (report, ended) = read(&file);
+    let (report, ended) = read(&file, Pace::Capture);
     let frames = ends.len() as u64 - 2;
     assert_eq!(ended, Ok(()));
     assert_eq!(report.totals.frames, frames);
@@ -69,7 +76,7 @@ pub fn pcapng(data: &[u8]) {
     assert!(file.len() > payload_bytes);
     // Where the input says, as it is as long as anything in it.
     let cut = file.len() - data.len() % file.len();
-    let (report, ended) = read(&file[..cut]);
+    let (report, ended) = read(&file[..cut], Pace::Asap);
     let whole = ends.iter().filter(|end| **end <= cut).count() as u64;
     assert_eq!(report.totals.frames, whole.saturating_sub(2));
     assert_eq!(
@@ -97,8 +104,11 @@ impl<'a> Written<'a> {
     }
 }
 
-fn read(file: &[u8]) -> (Report, Result<(), CaptureError>) {
-    let mut replay = Replay::new(Settings::default());
+fn read(file: &[u8], pace: Pace) -> (Report, Result<(), CaptureError>) {
+    let mut replay = Replay::new(Settings {
+        pace,
+        ..Settings::default()
+    });
     let ended = CaptureReader::new(file).and_then(|mut reader| {
         while reader.step(&mut |item: Item<'_>| replay.handle(item))? {}
         Ok(())

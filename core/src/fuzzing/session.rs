@@ -197,7 +197,7 @@ struct Call {
     numbers: BTreeMap<(bool, u8), u16>,
     /// Tracks of the loud publisher, and when that was told last.
     tracks: BTreeMap<Mid, (bool, Timestamp)>,
-    spoke: Option<Timestamp>,
+    spoke: BTreeMap<RoomId, Timestamp>,
     begun: Timestamp,
     /// Bytes sent again to the loud subscriber.
     repeated: u64,
@@ -279,7 +279,7 @@ impl Call {
             quiet,
             numbers: BTreeMap::new(),
             tracks: BTreeMap::new(),
-            spoke: None,
+            spoke: BTreeMap::new(),
             begun,
             repeated: 0,
             asked: BTreeMap::new(),
@@ -543,8 +543,8 @@ impl Call {
                     (mid, false)
                 }
                 Event::ActiveSpeaker { room, .. } => {
-                    assert_eq!(room, RoomId(1));
-                    let before = self.spoke.replace(now);
+                    // Room 1 is the loud pair's, 2 the quiet one's.
+                    let before = self.spoke.insert(room, now);
                     let since = before.map(|before| now.since(before));
                     assert!(since.is_none_or(|since| since >= SPEAKER_EVENT_INTERVAL));
                     continue;

@@ -93,6 +93,7 @@ pub fn shard_ops(data: &[u8]) {
         model.step(&op);
     }
     model.close_all();
+    model.world.assert_refuses();
 }
 
 /// A datagram from a stranger, and then from a peer that proved its address, with real DTLS.

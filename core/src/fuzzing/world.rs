@@ -8,14 +8,16 @@ use super::sdp::OFFER;
 use super::stun::{answer, binding_request};
 use crate::ids::{RequestId, SessionId, ShardId};
 use crate::limits::{SRTCP_OVERHEAD_BYTES_MAX, SRTP_OVERHEAD_BYTES_MAX};
-use crate::message::{Command, CommandError, DropReason, Event, Role, ShardStats};
+use crate::message::{
+    CloseReason, Command, CommandError, DropReason, Event, PlanFlaw, Role, ShardStats,
+};
 use crate::net::Datagram;
 use crate::plan::{DtlsRole, IceCredentials, LocalDescription, SessionPlan};
 use crate::rng::Seed;
 use crate::sdp::{Offer, Purpose};
 use crate::session::transport::scripted::Scripted;
 use crate::session::transport::{HandshakeResult, Identity};
-use crate::shard::{Shard, ShardConfig, TableSizes};
+use crate::shard::{Output, Shard, ShardConfig, TableSizes};
 use crate::srtp::{Inbound, KeyingMaterial, Outbound, ReplayWindow, RtpPosition, SendSource};
 use crate::time::{Epoch, Timestamp};
 use crate::wire::rtp::{FIXED_HEADER_BYTES, Header, HeaderFields, write_header};
@@ -26,6 +28,8 @@ const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)
 /// Of the peer, in [`OFFER`].
 const PEER_UFRAG: &str = "abcd";
 const PEER_PASSWORD: &str = "0123456789abcdef012345";
+/// What [`OFFER`] calls audio levels.
+const AUDIO_LEVEL: u8 = 1;
 /// What [`OFFER`] calls Opus.
 pub(super) const OPUS: u8 = 111;
 
@@ -127,8 +131,15 @@ impl World {
         &mut self,
         role: Role,
     ) -> Result<(SessionId, LocalDescription), CommandError> {
-        let request = self.request();
-        let plan = Box::new(plan(role));
+        self.open_planned(role, plan(role))
+    }
+
+    fn open_planned(
+        &mut self,
+        role: Role,
+        plan: SessionPlan,
+    ) -> Result<(SessionId, LocalDescription), CommandError> {
+        let (request, plan) = (self.request(), Box::new(plan));
         self.command(Command::Open {
             request,
             plan,
@@ -177,8 +188,46 @@ impl World {
         RequestId(self.requests)
     }
 
-    /// What sessions leave behind is nothing.
-    pub(super) fn assert_empty(&self) {
+    /// What a server must not ask for is refused and leaves nothing behind.
+    pub(super) fn assert_refuses(&mut self) {
+        let before = self.shard.table_sizes();
+        let mut no_codecs = plan(Role::Echo);
+        no_codecs.media[0].codecs.clear();
+        let no_sections = SessionPlan {
+            media: Vec::new(),
+            ..plan(Role::Echo)
+        };
+        for (plan, flaw) in [
+            (no_codecs, PlanFlaw::NoCodec),
+            (no_sections, PlanFlaw::Sections),
+        ] {
+            let answer = self.open_planned(Role::Echo, plan).map(drop);
+            assert_eq!(answer, Err(CommandError::InvalidPlan(flaw)));
+        }
+        let (session, _) = self.open(Role::Echo).expect("there is room");
+        let elsewhere = SessionId {
+            shard: ShardId(session.shard.0 + 1),
+            ..session
+        };
+        assert_eq!(self.restart(elsewhere), None);
+        self.command(Command::Close {
+            session,
+            reason: CloseReason::Requested,
+        });
+        let told = self.events.pop();
+        assert!(matches!(told, Some(Event::Closed { session: closed, .. }) if closed == session));
+        assert_eq!(self.shard.table_sizes(), before);
+    }
+
+    /// What sessions leave behind is nothing but figures.
+    pub(super) fn assert_empty(&mut self) {
+        let request = self.request();
+        self.command(Command::ShardStats { request });
+        let stats = Box::new(self.shard.stats());
+        assert_eq!(
+            self.events.pop(),
+            Some(Event::ShardStats { request, stats })
+        );
         assert_eq!(self.shard.table_sizes(), TableSizes::default());
         assert_eq!(self.shard.deadline(), None);
     }
@@ -208,16 +257,21 @@ impl World {
     }
 
     fn take_out(&mut self) {
-        let batch = self.shard.transmits_mut();
-        for (meta, contents) in batch.iter() {
-            assert!(!contents.is_empty());
-            self.sent.push((meta.destination, contents.to_vec()));
-        }
-        let count = batch.len();
-        batch.consume(count);
+        let mut count = 0;
+        let deadline = loop {
+            match self.shard.poll_output() {
+                Output::Transmit(transmit) => {
+                    assert!(!transmit.contents.is_empty());
+                    let contents = transmit.contents.to_vec();
+                    self.sent.push((transmit.destination, contents));
+                    count += 1;
+                }
+                Output::Event(event) => self.events.push(event),
+                Output::Timeout(deadline) => break deadline,
+            }
+        };
+        assert_eq!(deadline, self.shard.deadline());
         self.shard.note_sent(self.now, count);
-        self.events
-            .extend(std::iter::from_fn(|| self.shard.poll_event()));
         let stats = self.shard.stats();
         assert_eq!(stats.faults, 0, "a session panicked");
         assert_eq!(stats.datagrams_received, self.received);
@@ -380,7 +434,7 @@ pub(super) fn check(ice: &IceCredentials, number: u32, nominates: bool) -> Vec<u
     binding_request(&username, &ice.password, number, nominates)
 }
 
-/// A packet of 20 ms of sound, in the clear.
+/// A packet of 20 ms of sound with its level, in the clear.
 pub(super) fn sound(ssrc: u32, sequence_number: u16, payload: &[u8]) -> Vec<u8> {
     let fields = HeaderFields {
         payload_type: OPUS,
@@ -389,8 +443,10 @@ pub(super) fn sound(ssrc: u32, sequence_number: u16, payload: &[u8]) -> Vec<u8> 
         timestamp: u32::from(sequence_number) * 960,
         ssrc,
     };
-    let mut packet = vec![0; FIXED_HEADER_BYTES];
-    write_header(&mut packet, &fields, &[]).expect("it fits");
+    let level = sequence_number as u8 & 0x7f;
+    let mut packet = vec![0; FIXED_HEADER_BYTES + 8];
+    let len = write_header(&mut packet, &fields, &[(AUDIO_LEVEL, &[level])]);
+    packet.truncate(len.expect("it fits"));
     packet.extend_from_slice(payload);
     packet
 }
