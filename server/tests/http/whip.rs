@@ -275,7 +275,7 @@ async fn w9_a_shard_that_rejects_is_503_and_leaves_nothing_behind() {
         rig.post("/whip/hall", &offers::sendonly())
             .await
             .problem(422)
-            .contains("too odd")
+            .contains(&PlanFlaw::NoCodec.to_string())
     );
     assert_eq!(rig.tables(), (0, 0, 0));
 }

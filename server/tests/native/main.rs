@@ -200,7 +200,7 @@ fn at_its_start_it_says_what_a_client_will_see() {
         "2001:db8::1",
     ]);
     let info = server.json("/info");
-    let candidates = info["candidates"].as_array().expect("a list");
+    let candidates = info["shards"][0]["candidates"].as_array().expect("a list");
     let candidates: Vec<_> = candidates.iter().filter_map(Value::as_str).collect();
     assert_eq!(candidates.len(), 2, "{info}");
     let lines = [
