@@ -110,7 +110,7 @@ pub enum Payloads {
 pub enum Retention {
     /// From the start on, until so many bytes are written.
     Whole {
-        /// Bytes of one file at most.
+        /// Bytes at most, of all shards of a process.
         budget: u64,
     },
     /// The last so many bytes.

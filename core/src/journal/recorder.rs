@@ -48,6 +48,12 @@ impl Chunk {
         &self.bytes
     }
 
+    /// How many they are.
+    #[must_use]
+    pub const fn records(&self) -> u64 {
+        self.records
+    }
+
     /// Whether a session faulted in its last turn.
     #[must_use]
     pub const fn faulted(&self) -> bool {
