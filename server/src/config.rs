@@ -74,6 +74,9 @@ pub struct Config {
     pub capture: Option<CaptureChoice>,
     /// Whether all that shards take in is recorded.
     pub journal: Option<JournalChoice>,
+    /// Whether every shard has a bug that makes sessions fault.
+    #[cfg(feature = "mutations")]
+    pub plants_fault: bool,
     /// How long slow senders are waited for.
     pub patience: Patience,
 }
@@ -427,6 +430,19 @@ struct Options {
     )]
     #[serde(deserialize_with = "whole::<_, u64, 1, JOURNAL_MIB_MAX>")]
     journal_mib: Option<u64>,
+    /// For tests: a session faults at an RTP payload of [`FATAL_PAYLOAD_BYTES`](antiphon_core::bugs::FATAL_PAYLOAD_BYTES)
+    #[cfg(feature = "mutations")]
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        env = "ANTIPHON_PLANT_FAULT",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+    )]
+    plant_fault: Option<bool>,
 }
 
 impl Config {
@@ -483,6 +499,8 @@ impl Options {
             journal: self.journal.or(other.journal),
             journal_payload: self.journal_payload.or(other.journal_payload),
             journal_mib: self.journal_mib.or(other.journal_mib),
+            #[cfg(feature = "mutations")]
+            plant_fault: self.plant_fault.or(other.plant_fault),
         }
     }
 
@@ -530,6 +548,8 @@ impl Options {
             rate_limit: self.rate_limit.unwrap_or(RATE_LIMIT_DEFAULT),
             capture: capture_choice(self.capture, self.capture_keys, self.capture_mib)?,
             journal: journal_choice(self.journal, self.journal_payload, self.journal_mib)?,
+            #[cfg(feature = "mutations")]
+            plants_fault: self.plant_fault.unwrap_or(false),
             patience: Patience {
                 head: HEAD_TIMEOUT,
                 body: BODY_TIMEOUT,

@@ -6,6 +6,8 @@ use std::sync::Arc;
 #[cfg(feature = "glommio")]
 use std::time::Duration;
 
+#[cfg(feature = "mutations")]
+use antiphon_core::bugs::Mutation;
 use antiphon_core::drive::{Pump, ShardHandle, Tapped, Turner};
 use antiphon_core::ids::ShardId;
 use antiphon_core::message::Event;
@@ -129,10 +131,20 @@ pub fn start(config: &Config) -> Result<Shards, ShardsError> {
         sessions_max: config.max_sessions,
     });
     shared.check()?;
+    #[cfg(feature = "mutations")]
+    let plants_fault = config.plants_fault;
     let pump = move |id: ShardId, clock: &Clock| {
         let seed = seed.derive("shard", u64::from(id.0));
         let shard = Shard::new(id, shared, clock.epoch(), seed);
-        let shard = shard.expect("the configuration was checked");
+        #[cfg_attr(
+            not(feature = "mutations"),
+            expect(unused_mut, reason = "only a bug is planted in it")
+        )]
+        let mut shard = shard.expect("the configuration was checked");
+        #[cfg(feature = "mutations")]
+        if plants_fault {
+            shard.bugs_mut().plant(Mutation::FaultAtLength);
+        }
         match recorded {
             Some(journal) => journal.record(shard),
             None => Pump::new(shard),

@@ -129,6 +129,12 @@ impl<'a> Player<'a> {
         self.pump.shard()
     }
 
+    /// The shard's bugs, to plant those of the run that was recorded.
+    #[cfg(feature = "mutations")]
+    pub const fn bugs_mut(&mut self) -> &mut crate::bugs::Bugs {
+        self.pump.bugs_mut()
+    }
+
     /// The hash of all that came out so far.
     #[must_use]
     pub fn digest(&self) -> DigestValue {

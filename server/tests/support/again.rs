@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use antiphon_core::bugs::Mutation;
 use antiphon_core::drive::TransmitMeta;
 use antiphon_core::journal::{EndReason, Player, Reader, Record, Step, Witness, begin, put};
 use antiphon_core::message::Event;
@@ -12,6 +13,8 @@ use antiphon_core::wire::{Class, classify};
 use serde_json::{Value, json};
 
 const VARIABLE: &str = "JOURNAL_TO_PLAY";
+/// A variable that plants the fault in the shard that plays.
+pub(crate) const PLANT: &str = "PLANT_FAULT";
 const SAYS: &str = "PLAYED ";
 
 /// What came out, by kind.
@@ -47,13 +50,16 @@ fn play_the_journal_that_is_named() {
     let path = std::env::var_os(VARIABLE).expect("a test names it");
     println!(
         "\n{SAYS}{}",
-        play(&std::fs::read(path).expect("it is there"))
+        play_here(&std::fs::read(path).expect("it is there"))
     );
 }
 
-fn play(journal: &[u8]) -> Value {
+fn play_here(journal: &[u8]) -> Value {
     let (header, reader) = Reader::new(journal).expect("it is a journal");
     let mut player = Player::new(&header, reader).expect("a shard can be made of it");
+    if std::env::var_os(PLANT).is_some() {
+        player.bugs_mut().plant(Mutation::FaultAtLength);
+    }
     let (mut counted, mut end, mut lost, mut faulted) = (Counted::default(), None, 0, 0);
     while let Some(step) = player.step(&mut counted) {
         match step.expect("it is whole") {
@@ -78,12 +84,13 @@ fn play(journal: &[u8]) -> Value {
     })
 }
 
-/// What comes of a journal that is played by another process.
-pub(crate) fn played_elsewhere(path: &Path) -> Value {
+/// What comes of a journal that is played by another process, with these variables set.
+pub(crate) fn play(path: &Path, variables: &[&str]) -> Value {
     let output = Command::new(std::env::current_exe().expect("it runs"))
         .args(["--ignored", "--nocapture", "--exact"])
         .arg("again::play_the_journal_that_is_named")
         .env(VARIABLE, path)
+        .envs(variables.iter().map(|name| (*name, "1")))
         .output()
         .expect("it runs again");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -94,7 +101,7 @@ pub(crate) fn played_elsewhere(path: &Path) -> Value {
 
 /// Asserts that a journal replays to what it was, and that two journals which are one byte off do not.
 pub(crate) fn assert_replays(path: &Path) -> Value {
-    let played = played_elsewhere(path);
+    let played = play(path, &[]);
     assert_eq!(played["difference"], Value::Null, "{played}");
     assert_eq!(played["stopped"], true, "{played}");
     assert_eq!(
@@ -107,7 +114,7 @@ pub(crate) fn assert_replays(path: &Path) -> Value {
     ] {
         let other = path.with_extension(name);
         std::fs::write(&other, altered).expect("the folder can be written");
-        let otherwise = played_elsewhere(&other);
+        let otherwise = play(&other, &[]);
         assert_ne!(otherwise["difference"], Value::Null, "{name}: {otherwise}");
         assert_ne!(otherwise["digest"], played["digest"], "{name}");
     }
