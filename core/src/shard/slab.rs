@@ -146,6 +146,24 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_given_out_as_arranged_and_a_place_that_is_taken_is_left() {
+        let key = |index, generation| SessionKey { index, generation };
+        let mut slab = Slab::new(6);
+        let taken = slab.insert('a'.into());
+        slab.arrange(&[key(4, 7), taken, key(2, 0), key(6, 0)]);
+        assert_eq!(slab.insert('b'.into()), key(4, 7));
+        assert_eq!(slab.insert('c'.into()), key(2, 0));
+        assert_eq!(slab.len(), 3);
+        let rest: Vec<_> = std::iter::from_fn(|| {
+            let key = slab.vacant_key()?;
+            Some(slab.insert(Box::new('d'))).filter(|inserted| *inserted == key)
+        })
+        .collect();
+        assert_eq!(rest.len(), 3, "those skipped, and the last: {rest:?}");
+        assert_eq!(slab.find(taken), Some(&'a'));
+    }
+
+    #[test]
     fn a_full_slab_has_no_vacant_key() {
         let mut slab = Slab::new(2);
         slab.insert(Box::new(1));

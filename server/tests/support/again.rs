@@ -5,7 +5,7 @@ use std::process::Command;
 
 use antiphon_core::bugs::Mutation;
 use antiphon_core::drive::TransmitMeta;
-use antiphon_core::journal::{EndReason, Player, Reader, Record, Step, Witness, begin, put};
+use antiphon_core::journal::{Player, Reader, Record, Step, Witness, begin, put};
 use antiphon_core::message::Event;
 use antiphon_core::rng::Seed;
 use antiphon_core::time::Timestamp;
@@ -73,7 +73,10 @@ fn play_here(journal: &[u8]) -> Value {
         "turns": player.played(),
         "digest": player.digest().to_string(),
         "difference": player.difference().map(|difference| format!("{difference:?}")),
-        "stopped": end == Some(EndReason::Stopped),
+        "end": format!("{end:?}"),
+        "complete": player.standings().filter(|it| it.is_complete()).count(),
+        "incomplete": player.standings().filter(|it| !it.is_complete()).count(),
+        "received": player.shard().stats().rtp_received,
         "lost": lost,
         "faulted": faulted,
         "rtp": counted.rtp,
@@ -103,7 +106,7 @@ pub(crate) fn play(path: &Path, variables: &[&str]) -> Value {
 pub(crate) fn assert_replays(path: &Path) -> Value {
     let played = play(path, &[]);
     assert_eq!(played["difference"], Value::Null, "{played}");
-    assert_eq!(played["stopped"], true, "{played}");
+    assert_eq!(played["end"], "Some(Stopped)", "{played}");
     assert_eq!(
         (&played["lost"], &played["faulted"]),
         (&0.into(), &0.into())
