@@ -48,14 +48,17 @@ impl<T> Slab<T> {
 
     /// Makes these the next vacant keys, in this order, as far as their slots are free.
     pub(crate) fn arrange(&mut self, keys: &[SessionKey]) {
-        for key in keys.iter().rev().filter(|key| key.index < self.capacity) {
-            while self.slots.len() <= key.index as usize {
-                self.free.push(self.slots.len() as u32);
-                self.slots.push(Slot {
-                    generation: 0,
-                    value: None,
-                });
-            }
+        let capacity = self.capacity;
+        let there_can_be = || keys.iter().filter(|key| key.index < capacity);
+        let count = there_can_be().map(|key| key.index + 1).max().unwrap_or(0);
+        for index in self.slots.len() as u32..count {
+            self.free.push(index);
+            self.slots.push(Slot {
+                generation: 0,
+                value: None,
+            });
+        }
+        for key in there_can_be().rev() {
             let slot = &mut self.slots[key.index as usize];
             if slot.value.is_none() {
                 slot.generation = key.generation;
