@@ -860,6 +860,27 @@ mod tests {
         check_variables(names(&["ANTIPHON_HTTP", "ANTIPHON_CONFIG"])).unwrap();
     }
 
+    #[test]
+    fn a_journal_is_off_whole_and_full_unless_it_is_said_otherwise() {
+        let journal = |text: &str| Config::from_toml(text).map(|config| config.journal);
+        assert_eq!(journal("").unwrap(), None);
+        let whole = journal("journal = \"kept\"").unwrap().unwrap();
+        assert_eq!(whole.payloads, Payloads::Full);
+        assert_eq!(whole.retention, Retention::Whole { budget: 1 << 30 });
+        let ring = "journal = \"kept\"\njournal_keep = \"ring\"\njournal_payload = \"headers\"";
+        let ring = journal(ring).unwrap().unwrap();
+        assert_eq!(ring.payloads, Payloads::Headers);
+        assert_eq!(ring.retention, Retention::Ring { bytes: 64 << 20 });
+        for alone in ["journal_keep = \"ring\"", "journal_payload = \"full\""] {
+            let error = journal(alone).unwrap_err().to_string();
+            let (name, _) = alone.split_once(' ').unwrap();
+            assert!(
+                error.contains(name) && error.contains("`journal`"),
+                "{error}"
+            );
+        }
+    }
+
     /// The file and the environment name each option as the command line does.
     #[test]
     fn every_option_has_a_variable_of_its_name() {

@@ -22,8 +22,8 @@ impl Shard {
         self.restarts = counts.restarts;
     }
 
-    /// The next sessions opened get these numbers, as they did. Where another stands that is not about to be closed, its
-    /// end was lost.
+    /// The next sessions opened get these numbers, as they did. Where another stands that is not about to be closed,
+    /// its end was lost.
     pub(crate) fn arrange(&mut self, opened: &[SessionId], closed: &[SessionId]) {
         let keys: Vec<SessionKey> = opened.iter().map(|session| session.key).collect();
         for key in &keys {

@@ -86,7 +86,7 @@ impl JournalFigures {
         self.records_lost.load(Ordering::Relaxed)
     }
 
-    /// Times a ring was written, or was to be.
+    /// Times that rings were written, or were to be.
     #[must_use]
     pub fn dumps(&self) -> u64 {
         self.dumps.load(Ordering::Relaxed)

@@ -45,14 +45,15 @@ impl Rings {
         };
         ring.push(chunk);
         if chunk.faulted() && self.may_dump() {
-            self.dump(shard, header, EndReason::Fault, place, shared);
+            let number = shared.figures.note_dump();
+            self.dump((shard, number), header, EndReason::Fault, place, shared);
         }
     }
 
-    /// Writes what a ring holds to a file of its own.
+    /// Writes what a shard's ring holds to a file of its own, which is named by this number.
     pub(super) fn dump(
         &self,
-        shard: usize,
+        (shard, number): (usize, u64),
         header: &Header,
         reason: EndReason,
         place: &Place,
@@ -61,7 +62,6 @@ impl Rings {
         let Some(ring) = self.rings.get(shard) else {
             return;
         };
-        let number = shared.figures.note_dump();
         let path = place.path(shard, &format!("-dump-{number}"));
         let written = create(&path)
             .map_err(io::Error::other)

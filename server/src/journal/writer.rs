@@ -103,10 +103,11 @@ impl Writer {
             info!("the journal is whole: all of it is in its files");
             return;
         };
+        let number = self.shared.figures.note_dump();
         for (shard, begun) in self.begun.iter().enumerate() {
             if let Some(begun) = begun {
-                let reason = EndReason::Asked;
-                rings.dump(shard, &begun.header, reason, &self.place, &self.shared);
+                let (place, reason) = (&self.place, EndReason::Asked);
+                rings.dump((shard, number), &begun.header, reason, place, &self.shared);
             }
         }
     }

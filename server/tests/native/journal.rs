@@ -119,7 +119,7 @@ fn each_shard_has_a_file_of_its_own_and_replays_alone() {
 }
 
 #[test]
-fn without_payloads_no_packet_is_in_the_file() {
+fn without_payloads_set_up_replays_and_media_does_not() {
     let folder = free("journal-headers");
     let server = start(&folder, &["--journal-payload", "headers"]);
     echo(&server);
