@@ -140,7 +140,7 @@ fn replay(journal: &[u8]) -> Replay {
         match step {
             Ok(Step::End(reason)) => replay.end = Some(reason),
             Ok(Step::Turn { faulted, .. }) => replay.faulted.extend(faulted),
-            Ok(Step::Idle(_)) => {}
+            Ok(Step::Idle(_) | Step::Stands) => {}
             Ok(Step::Lost(lost)) => replay.lost = Some(lost),
             Err(error) => replay.error = Some(error),
         }

@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use antiphon_core::journal::{Payloads, Retention};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::de::{Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::cli::Tool;
+use crate::journal::JournalChoice;
 use crate::limits::{ANNOUNCED_ADDRESSES_MAX, BODY_TIMEOUT, HEAD_TIMEOUT, WRITE_TIMEOUT};
 
 const HTTP_DEFAULT: &str = "127.0.0.1:8080";
@@ -31,6 +33,8 @@ const RATE_LIMIT_DEFAULT: u32 = 200;
 const RATE_LIMIT_MAX: u64 = 1_000_000;
 const CAPTURE_MIB_DEFAULT: u64 = 1_024;
 const CAPTURE_MIB_MAX: u64 = 1 << 20;
+const JOURNAL_MIB_DEFAULT: u64 = 1_024;
+const JOURNAL_MIB_MAX: u64 = 1 << 20;
 /// Set for the tests of a development tree, in whose shell the server may run.
 const VECTORS_VARIABLE: &str = "ANTIPHON_VECTORS";
 
@@ -68,6 +72,11 @@ pub struct Config {
     pub rate_limit: u32,
     /// Whether every datagram is written to a file.
     pub capture: Option<CaptureChoice>,
+    /// Whether all that shards take in is recorded.
+    pub journal: Option<JournalChoice>,
+    /// Whether every shard has a bug that makes sessions fault.
+    #[cfg(feature = "mutations")]
+    pub plants_fault: bool,
     /// How long slow senders are waited for.
     pub patience: Patience,
 }
@@ -134,6 +143,35 @@ pub enum LogFormat {
     Text,
     /// One object a line.
     Json,
+}
+
+/// What a journal keeps of media.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum PayloadChoice {
+    /// Headers and lengths, and no keys
+    Headers,
+    /// Everything, and the keys
+    #[default]
+    Full,
+}
+
+impl PayloadChoice {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Headers => "headers",
+            Self::Full => "full",
+        }
+    }
+}
+
+impl From<PayloadChoice> for Payloads {
+    fn from(choice: PayloadChoice) -> Self {
+        match choice {
+            PayloadChoice::Headers => Self::Headers,
+            PayloadChoice::Full => Self::Full,
+        }
+    }
 }
 
 /// Why the configuration was refused.
@@ -370,6 +408,41 @@ struct Options {
     )]
     #[serde(deserialize_with = "whole::<_, u64, 1, CAPTURE_MIB_MAX>")]
     capture_mib: Option<u64>,
+    /// Records all that the shards take in to files in this folder, for `antiphon replay`
+    #[arg(long, global = true, env = "ANTIPHON_JOURNAL", value_name = "DIR")]
+    journal: Option<PathBuf>,
+    /// What a journal keeps of media; without payloads nothing of media is replayed [default: full]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_JOURNAL_PAYLOAD",
+        value_name = "WHAT"
+    )]
+    journal_payload: Option<PayloadChoice>,
+    /// MiB a journal may grow to [default: 1024]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_JOURNAL_MIB",
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = parse_whole::<u64, 1, JOURNAL_MIB_MAX>,
+    )]
+    #[serde(deserialize_with = "whole::<_, u64, 1, JOURNAL_MIB_MAX>")]
+    journal_mib: Option<u64>,
+    /// For tests: a session faults at an RTP payload of [`FATAL_PAYLOAD_BYTES`](antiphon_core::bugs::FATAL_PAYLOAD_BYTES)
+    #[cfg(feature = "mutations")]
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        env = "ANTIPHON_PLANT_FAULT",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+    )]
+    plant_fault: Option<bool>,
 }
 
 impl Config {
@@ -423,6 +496,11 @@ impl Options {
             capture: self.capture.or(other.capture),
             capture_keys: self.capture_keys.or(other.capture_keys),
             capture_mib: self.capture_mib.or(other.capture_mib),
+            journal: self.journal.or(other.journal),
+            journal_payload: self.journal_payload.or(other.journal_payload),
+            journal_mib: self.journal_mib.or(other.journal_mib),
+            #[cfg(feature = "mutations")]
+            plant_fault: self.plant_fault.or(other.plant_fault),
         }
     }
 
@@ -469,6 +547,9 @@ impl Options {
             cors_origins,
             rate_limit: self.rate_limit.unwrap_or(RATE_LIMIT_DEFAULT),
             capture: capture_choice(self.capture, self.capture_keys, self.capture_mib)?,
+            journal: journal_choice(self.journal, self.journal_payload, self.journal_mib)?,
+            #[cfg(feature = "mutations")]
+            plants_fault: self.plant_fault.unwrap_or(false),
             patience: Patience {
                 head: HEAD_TIMEOUT,
                 body: BODY_TIMEOUT,
@@ -604,6 +685,25 @@ fn capture_choice(
         path,
         with_keys,
         bytes_max: mib << 20,
+    }))
+}
+
+fn journal_choice(
+    folder: Option<PathBuf>,
+    payload: Option<PayloadChoice>,
+    mib: Option<u64>,
+) -> Result<Option<JournalChoice>, ConfigError> {
+    if folder.is_none()
+        && let Some(payload) = payload
+    {
+        let allowed = "it needs `journal` beside it";
+        return Err(refused("journal_payload", payload.name(), allowed));
+    }
+    let budget = mib.unwrap_or(JOURNAL_MIB_DEFAULT) << 20;
+    Ok(folder.map(|folder| JournalChoice {
+        folder,
+        payloads: payload.unwrap_or_default().into(),
+        retention: Retention::Whole { budget },
     }))
 }
 

@@ -17,6 +17,7 @@ pub mod crowd;
 pub mod events;
 pub mod extract;
 pub mod http;
+pub mod journal;
 pub mod limits;
 pub mod log;
 pub mod metrics;

@@ -90,6 +90,16 @@ pub const CAPTURE_SECRETS_MAX: usize = 4_096;
 /// A capture is closed within this when the server stops.
 pub const CAPTURE_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+// --- Journal ---
+
+/// Chunks under way to the journal's writer for one shard; of a busy one each has `JOURNAL_CHUNK_BYTES`, so that 8 MiB are
+/// 0.2 s of 300 Mbit/s that the disk may hang.
+pub const JOURNAL_CHUNKS: usize = 32;
+/// Bytes of a journal's last entry, and to spare.
+pub const JOURNAL_END_BYTES: usize = 16;
+/// A journal is closed within this when the server stops.
+pub const JOURNAL_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
 // --- Announced addresses ---
 
 /// Addresses announced as candidates: a machine with more (container bridges) must name its own.

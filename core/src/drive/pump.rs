@@ -67,6 +67,11 @@ impl Pump {
         &self.shard
     }
 
+    /// The shard, to let it go on where another stood.
+    pub(crate) const fn shard_to_restore(&mut self) -> &mut Shard {
+        &mut self.shard
+    }
+
     /// The shard, to meddle with.
     #[cfg(any(test, feature = "sim"))]
     pub const fn shard_mut(&mut self) -> &mut Shard {

@@ -191,7 +191,7 @@ impl Shard {
     }
 
     /// Lets every subscriber of a room follow whom it should follow now.
-    fn relink(&mut self, room: RoomId) {
+    pub(super) fn relink(&mut self, room: RoomId) {
         let Some(entry) = self.rooms.find(room) else {
             return;
         };

@@ -7,6 +7,7 @@
 
 mod input;
 mod link;
+mod restore;
 mod slab;
 mod ufrag;
 mod wheel;

@@ -46,6 +46,25 @@ impl<T> Slab<T> {
         })
     }
 
+    /// Makes these the next vacant keys, in this order, as far as their slots are free.
+    pub(crate) fn arrange(&mut self, keys: &[SessionKey]) {
+        for key in keys.iter().rev().filter(|key| key.index < self.capacity) {
+            while self.slots.len() <= key.index as usize {
+                self.free.push(self.slots.len() as u32);
+                self.slots.push(Slot {
+                    generation: 0,
+                    value: None,
+                });
+            }
+            let slot = &mut self.slots[key.index as usize];
+            if slot.value.is_none() {
+                slot.generation = key.generation;
+                self.free.retain(|free| *free != key.index);
+                self.free.push(key.index);
+            }
+        }
+    }
+
     /// Puts a value under the vacant key.
     ///
     /// # Panics

@@ -171,6 +171,7 @@ pub(super) fn play(
                 }
             }
             Step::Idle(now) => played.note_time(now),
+            Step::Stands => {}
             Step::Lost(lost) => played.note_lost(lost),
             Step::End(reason) => played.end = Some(reason),
         }

@@ -1,0 +1,236 @@
+//! Journals that forgot their beginning: what is left of each session goes on from where it stood.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use antiphon_core::drive::{Pump, TransmitMeta};
+use antiphon_core::ids::SessionId;
+use antiphon_core::journal::{
+    Chunk, EndReason, Header, Known, Payloads, Player, Reader, Record, Recorder, Retention, Ring,
+    Sink, Standing, Step, Taken, Witness, begin, put,
+};
+use antiphon_core::message::{Role, ShardStats, Target};
+use antiphon_core::rng::Seed;
+use antiphon_core::time::Timestamp;
+use antiphon_core::wire::{Class, classify};
+use str0m::media::{Direction, MediaKind};
+
+use crate::support::{World, publisher, shard, vp8};
+
+const RING_BYTES: usize = 300 << 10;
+
+/// Keeps everything, and the end of it in a ring as well.
+#[derive(Clone)]
+struct Both(Arc<Mutex<(Vec<u8>, Ring)>>);
+
+impl Sink for Both {
+    fn take(&mut self, chunk: Chunk) -> Taken {
+        let mut both = self.0.lock().expect("nobody panics with it");
+        both.0.extend_from_slice(chunk.bytes());
+        both.1.push(&chunk);
+        Taken::Kept
+    }
+
+    fn spare(&mut self) -> Option<Chunk> {
+        None
+    }
+}
+
+/// A world whose shard is recorded into both, and the header of the ring's journal.
+fn recorded_world(seed: u8) -> (World, Both, Header) {
+    let both = Both(Arc::new(Mutex::new((Vec::new(), Ring::new(RING_BYTES)))));
+    let mut world = World::new(seed);
+    let shard = shard(world.epoch, &Seed::new([seed; 32]));
+    let bytes = RING_BYTES as u64;
+    let header = Header::new(&shard, "test", Payloads::Full, Retention::Ring { bytes });
+    let recorder = Recorder::new(Box::new(both.clone()), Payloads::Full).with_births();
+    world.pump = Pump::new(shard).with_recorder(recorder);
+    (world, both, header)
+}
+
+/// The whole journal, and what is left of it in the ring.
+fn journals(both: &Both, header: &Header) -> (Vec<u8>, Vec<u8>) {
+    let both = both.0.lock().expect("nobody panics with it");
+    let whole = Header {
+        retention: Retention::Whole { budget: u64::MAX },
+        ..header.clone()
+    };
+    let mut whole = begin(whole);
+    whole.extend_from_slice(&both.0);
+    let mut dump = Vec::new();
+    let kept = both.1.dump(header, EndReason::Fault, |bytes| {
+        dump.extend_from_slice(bytes);
+        Ok::<_, Infallible>(())
+    });
+    kept.expect("it cannot fail");
+    (whole, dump)
+}
+
+/// RTP sent, by destination, in order.
+#[derive(Default)]
+struct Sent(BTreeMap<SocketAddr, Vec<Vec<u8>>>);
+
+impl Witness for Sent {
+    fn on_transmit(&mut self, _now: Timestamp, meta: &TransmitMeta, contents: &[u8]) {
+        if classify(contents) == Class::Rtp {
+            let sent = self.0.entry(meta.destination).or_default();
+            sent.push(contents.to_vec());
+        }
+    }
+}
+
+struct Played {
+    standings: BTreeMap<SessionId, Standing>,
+    stats: ShardStats,
+    sent: Sent,
+    end: Option<EndReason>,
+}
+
+/// Plays a journal, which must agree as far as it is whole.
+fn play(journal: &[u8]) -> Played {
+    let (header, reader) = Reader::new(journal).expect("it begins well");
+    let mut player = Player::new(&header, reader).expect("a shard can be made of it");
+    let (mut sent, mut end) = (Sent::default(), None);
+    while let Some(step) = player.step(&mut sent) {
+        if let Step::End(reason) = step.expect("it is whole") {
+            end = Some(reason);
+        }
+    }
+    assert_eq!(player.difference(), None);
+    let standings = player.standings().cloned();
+    Played {
+        standings: standings.map(|it| (it.session, it)).collect(),
+        stats: player.shard().stats(),
+        sent,
+        end,
+    }
+}
+
+/// RTP packets in a journal.
+fn packets(journal: &[u8]) -> u64 {
+    let (_, reader) = Reader::new(journal).expect("it begins well");
+    let is_rtp = |record: &Record<'_>| matches!(record, Record::Received(slot) if classify(&slot.contents) == Class::Rtp);
+    let records = reader.map(|record| record.expect("it is whole"));
+    records.filter(is_rtp).count() as u64
+}
+
+/// Some have a session before the ring begins, some open one in it; of both kinds some end in it.
+struct Call {
+    speaker: usize,
+    listener: usize,
+    leaver: usize,
+    late_echo: usize,
+    late_listener: usize,
+}
+
+/// Talks for so many packets of 20 ms from this one on.
+fn talk(world: &mut World, audio: &[usize], video: usize, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        for peer in audio {
+            let mid = world.mids(*peer)[0];
+            world.send(*peer, mid, 960 * number, false, &[number as u8; 80]);
+        }
+        let mid = world.mids(video)[1];
+        let payload = vp8(number as u16, number % 50 == 0, true, number as u8, 900);
+        world.send(video, mid, 1_800 * number, true, &payload);
+        world.run_for(Duration::from_millis(20));
+    }
+}
+
+fn play_call(world: &mut World) -> Call {
+    let both_ways = [(MediaKind::Audio, Direction::SendRecv)];
+    let speaker = world.publish(1, 1);
+    let listener = world.subscribe(1, Target::Newest);
+    let leaver = world.join(&both_ways, Role::Echo);
+    world.connect_all();
+    // Three rings full.
+    talk(world, &[speaker, leaver], speaker, 0..800);
+    world.restart(listener);
+    talk(world, &[speaker, leaver], speaker, 800..850);
+    let late_echo = world.join(&both_ways, Role::Echo);
+    let late_listener = world.subscribe(1, Target::Newest);
+    let one_way = [(MediaKind::Audio, Direction::SendOnly)];
+    let never_heard = world.join(&one_way, publisher(2, 2));
+    world.connect_all();
+    talk(world, &[speaker, leaver, late_echo], speaker, 850..900);
+    world.close(leaver);
+    world.close(never_heard);
+    talk(world, &[speaker, late_echo], speaker, 900..950);
+    world.close(late_echo);
+    talk(world, &[speaker], speaker, 950..1_000);
+    Call {
+        speaker,
+        listener,
+        leaver,
+        late_echo,
+        late_listener,
+    }
+}
+
+fn session(world: &World, peer: usize) -> SessionId {
+    world.peers[peer].session.expect("it was opened")
+}
+
+#[test]
+fn a_ring_plays_whole_sessions_to_the_same_events_and_others_on_from_their_birth() {
+    let (mut world, both, header) = recorded_world(1);
+    let call = play_call(&mut world);
+    let (whole, dump) = journals(&both, &header);
+    assert!(3 * dump.len() < whole.len(), "most was forgotten");
+    let (in_full, played) = (play(&whole), play(&dump));
+    assert_eq!(played.end, Some(EndReason::Fault));
+
+    let standing = |peer| &played.standings[&session(&world, peer)];
+    for peer in [call.late_echo, call.late_listener] {
+        assert!(standing(peer).is_complete(), "{:?}", standing(peer));
+        assert!(standing(peer).events >= 2, "{:?}", standing(peer));
+    }
+    for peer in [call.speaker, call.listener, call.leaver] {
+        let standing = standing(peer);
+        assert!(
+            matches!(standing.known, Known::FromBirth(_)),
+            "{standing:?}"
+        );
+        assert_eq!(standing.difference, None, "it tells what it told");
+    }
+    assert!(standing(call.leaver).events > 0, "that it was closed");
+    // Every packet there is opens, and what is forwarded is what was forwarded, to the last byte.
+    assert!(played.stats.rtp_received > 300, "{:?}", played.stats);
+    assert_eq!(played.stats.rtp_received, packets(&dump));
+    assert_eq!(played.sent.0.len(), 4, "two echoes and two listeners");
+    for (destination, sent) in &played.sent.0 {
+        assert!(sent.len() > 50, "{} to {destination}", sent.len());
+        let in_full = &in_full.sent.0[destination];
+        assert!(in_full.ends_with(sent), "to {destination}");
+    }
+}
+
+#[test]
+fn without_its_birth_a_session_is_not_there() {
+    let (mut world, both, header) = recorded_world(2);
+    let call = play_call(&mut world);
+    let (_, dump) = journals(&both, &header);
+    let speaker = session(&world, call.speaker);
+    let (header, reader) = Reader::new(&dump).expect("it begins well");
+    let mut unborn = begin(header);
+    for record in reader {
+        let record = record.expect("it is whole");
+        if !matches!(&record, Record::Birth(birth) if birth.session == speaker) {
+            put(&mut unborn, &record);
+        }
+    }
+    let (played, without) = (play(&dump), play(&unborn));
+    let is_there = |played: &Played| played.standings.contains_key(&speaker);
+    assert!(is_there(&played) && !is_there(&without));
+    assert!(
+        2 * without.stats.rtp_received < played.stats.rtp_received,
+        "{} of {} packets",
+        without.stats.rtp_received,
+        played.stats.rtp_received
+    );
+}
