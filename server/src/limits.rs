@@ -116,3 +116,8 @@ const _: () = assert!(
 const _: () = assert!(HTTP_DISCARD_BYTES_MAX > HTTP_BODY_BYTES_MAX);
 const _: () = assert!(CAPTURE_CHUNK_BYTES >= RECV_SLOT_BYTES, "any datagram fits");
 const _: () = assert!(HTTP_HEAD_BYTES_MAX >= 8192, "hyper's own minimum");
+
+// --- Replay ---
+
+/// Bytes of a journal that is replayed: it lies in memory whole, as its entries are borrowed from it.
+pub const JOURNAL_FILE_BYTES_MAX: u64 = 4 << 30;

@@ -24,7 +24,7 @@ pub use player::{Difference, Differs, Player, Step, Witness};
 pub use reader::{ReadError, Reader};
 pub use record::{EndReason, Header, Lost, Payloads, Record, Rest, Retention, Slot};
 pub(crate) use recorder::Tap;
-pub use recorder::{Chunk, Recorder, Sink, Taken};
+pub use recorder::{Chunk, Kept, Recorder, Sink, Taken};
 pub use ring::Ring;
 pub use standing::{Known, Standing};
 pub use turns::{Entry, RecordedTurn, Turns};

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use zeroize::Zeroize;
 
@@ -22,6 +23,30 @@ pub trait Sink: Send {
 
     /// An emptied chunk to fill again; `None`: make one.
     fn spare(&mut self) -> Option<Chunk>;
+}
+
+/// A sink that keeps everything, in memory that its clones share.
+#[derive(Clone, Debug, Default)]
+pub struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl Kept {
+    /// What was kept so far; nothing of it is kept any more.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Sink for Kept {
+    fn take(&mut self, chunk: Chunk) -> Taken {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend_from_slice(chunk.bytes());
+        Taken::Kept
+    }
+
+    fn spare(&mut self) -> Option<Chunk> {
+        None
+    }
 }
 
 /// What became of a chunk.

@@ -266,6 +266,16 @@ impl Shard {
         self.wheel.pulls()
     }
 
+    /// Whose path it is, as an authenticated check showed; `None`: nobody's.
+    #[must_use]
+    pub fn owner_of(&self, path: Path) -> Option<SessionId> {
+        let key = *self.by_path.get(&path)?;
+        Some(SessionId {
+            shard: self.id,
+            key,
+        })
+    }
+
     /// Its figures now.
     #[must_use]
     pub fn stats(&self) -> ShardStats {
