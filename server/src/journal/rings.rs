@@ -44,7 +44,7 @@ impl Rings {
             return;
         };
         ring.push(chunk);
-        if chunk.faulted() && self.may_dump() {
+        if chunk.faulted() && self.may_dump(self.clock.now()) {
             let number = shared.figures.note_dump();
             self.dump((shard, number), header, EndReason::Fault, place, shared);
         }
@@ -81,8 +81,7 @@ impl Rings {
     }
 
     /// Whether a fault may have one more file: a session that faults in a loop must not fill the disk.
-    fn may_dump(&mut self) -> bool {
-        let now = self.clock.now();
+    fn may_dump(&mut self, now: Timestamp) -> bool {
         let is_soon = self
             .last
             .is_some_and(|last| now.since(last) < JOURNAL_FAULT_DUMPS_PAUSE);
@@ -92,5 +91,26 @@ impl Rings {
         self.last = Some(now);
         self.fault_dumps += 1;
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn faults_in_a_loop_write_a_file_in_ten_seconds_and_sixteen_in_all() {
+        let mut rings = Rings::new(1, 1 << 20);
+        let second = |number| Timestamp::from_millis(1_000 * number);
+        let dumps: Vec<u64> = (0..1_000)
+            .filter(|number| rings.may_dump(second(*number)))
+            .collect();
+        let expected: Vec<u64> = (0..u64::from(JOURNAL_FAULT_DUMPS_MAX))
+            .map(|number| JOURNAL_FAULT_DUMPS_PAUSE.as_secs() * number)
+            .collect();
+        assert_eq!(dumps, expected);
+        assert!(!rings.may_dump(second(1_000) + Duration::from_hours(24)));
     }
 }
