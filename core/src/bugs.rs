@@ -5,6 +5,9 @@
 
 use crate::rng::{Rng, Seed};
 
+/// Bytes of an RTP payload at which [`Mutation::FaultAtLength`] strikes: of what tests send, none else has as many.
+pub const FATAL_PAYLOAD_BYTES: usize = 613;
+
 /// One line gone wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutation {
@@ -30,6 +33,8 @@ pub enum Mutation {
     FirstShardIsBetter,
     /// Passwords depend on the process.
     AmbientRandomness,
+    /// A session panics at a payload of [`FATAL_PAYLOAD_BYTES`].
+    FaultAtLength,
 }
 
 /// Where the product may have bad luck.

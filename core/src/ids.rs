@@ -1,6 +1,8 @@
 //! Small identifiers. None of them is secret; session URLs use their own random names.
 
 use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +40,36 @@ impl fmt::Display for SessionId {
     }
 }
 
+/// A text is no session's identifier.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a session is three numbers such as 0-3-1: its shard, its slot there, and how often that was used before"
+)]
+pub struct SessionIdError;
+
+impl From<ParseIntError> for SessionIdError {
+    fn from(_: ParseIntError) -> Self {
+        Self
+    }
+}
+
+/// Reads what `Display` shows.
+impl FromStr for SessionId {
+    type Err = SessionIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (shard, key) = text.split_once('-').ok_or(SessionIdError)?;
+        let (index, generation) = key.split_once('-').ok_or(SessionIdError)?;
+        Ok(Self {
+            shard: ShardId(shard.parse()?),
+            key: SessionKey {
+                index: index.parse()?,
+                generation: generation.parse()?,
+            },
+        })
+    }
+}
+
 /// A room, numbered by the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RoomId(pub u32);
@@ -50,3 +82,24 @@ pub struct ParticipantId(pub u32);
 /// Ties a command to the event that answers it; chosen by the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RequestId(pub u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_reads_as_it_is_shown() {
+        let key = SessionKey {
+            index: 3,
+            generation: 70_000,
+        };
+        let id = SessionId {
+            shard: ShardId(1),
+            key,
+        };
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for wrong in ["", "1", "1-2", "1-2-", "1-2-x", "-1-2-3", "70000-1-1"] {
+            assert_eq!(wrong.parse::<SessionId>(), Err(SessionIdError), "{wrong}");
+        }
+    }
+}

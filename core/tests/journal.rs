@@ -2,13 +2,12 @@
 
 mod support;
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use antiphon_core::drive::{DigestValue, Pump};
 use antiphon_core::ids::SessionId;
 use antiphon_core::journal::{
-    Chunk, Difference, EndReason, Header, Lost, Payloads, Player, ReadError, Reader, Record,
+    Chunk, Difference, EndReason, Header, Kept, Lost, Payloads, Player, ReadError, Reader, Record,
     Recorder, Retention, Sink, Step, Taken, begin, put,
 };
 use antiphon_core::message::{Command, Role, Target};
@@ -17,22 +16,6 @@ use antiphon_core::session::transport::HandshakeResult;
 use str0m::media::{Direction, MediaKind};
 
 use crate::support::{Link, World, publisher, shard, vp8};
-
-/// Keeps all that is written, in a place that outlives the pump.
-#[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<u8>>>);
-
-impl Sink for Kept {
-    fn take(&mut self, chunk: Chunk) -> Taken {
-        let mut kept = self.0.lock().expect("nobody panics with it");
-        kept.extend_from_slice(chunk.bytes());
-        Taken::Kept
-    }
-
-    fn spare(&mut self) -> Option<Chunk> {
-        None
-    }
-}
 
 /// A sink that refuses some chunks, by their number.
 struct Choosy {
@@ -58,13 +41,13 @@ impl Sink for Choosy {
 /// A call that has everything, recorded: its journal, and the digest of the run.
 fn recorded_call(seed: u8, payloads: Payloads) -> (Vec<u8>, DigestValue) {
     let kept = Kept::default();
-    recorded_into(seed, payloads, &kept, Box::new(kept.clone()))
+    recorded_into(seed, payloads, kept.clone(), Box::new(kept))
 }
 
 fn recorded_into(
     seed: u8,
     payloads: Payloads,
-    kept: &Kept,
+    kept: Kept,
     sink: Box<dyn Sink>,
 ) -> (Vec<u8>, DigestValue) {
     let mut world = World::new(seed);
@@ -75,7 +58,7 @@ fn recorded_into(
     world.pump = Pump::new(shard).with_recorder(Recorder::new(sink, payloads));
     let digest = play_call(&mut world);
     drop(world);
-    journal.extend_from_slice(&kept.0.lock().expect("nobody panics with it"));
+    journal.append(&mut kept.into_bytes());
     (journal, digest)
 }
 
@@ -157,7 +140,7 @@ fn replay(journal: &[u8]) -> Replay {
         match step {
             Ok(Step::End(reason)) => replay.end = Some(reason),
             Ok(Step::Turn { faulted, .. }) => replay.faulted.extend(faulted),
-            Ok(Step::Idle(_)) => {}
+            Ok(Step::Idle(_) | Step::Stands) => {}
             Ok(Step::Lost(lost)) => replay.lost = Some(lost),
             Err(error) => replay.error = Some(error),
         }
@@ -282,7 +265,7 @@ fn chunks_that_nobody_took_are_told_where_they_are_missing() {
         seen: 0,
         refused: 5..9,
     };
-    let (journal, _) = recorded_into(5, Payloads::Full, &kept, Box::new(sink));
+    let (journal, _) = recorded_into(5, Payloads::Full, kept, Box::new(sink));
     let replay = replay(&journal);
     let lost = replay.lost.expect("it is told");
     assert!(lost.records > 10 && lost.bytes > 1_000, "{lost:?}");

@@ -16,6 +16,7 @@ use crate::auth::{Access, Caller, Scope};
 use crate::config::Config;
 use crate::control::{Control, LaneFull, Site};
 use crate::crowd::Crowd;
+use crate::journal::JournalFigures;
 use crate::limits::{
     COMMAND_TIMEOUT, EVENT_STREAMS_EACH_MAX, EVENT_STREAMS_MAX, HTTP_CONNECTIONS_EACH_MAX,
     NEGOTIATIONS_MAX, RATE_READS_FACTOR,
@@ -45,6 +46,8 @@ pub struct App {
     pub meters: Meters,
     /// Where each shard lives.
     pub sites: Vec<Site>,
+    /// What became of the journal, if there is one.
+    pub journal: Option<Arc<JournalFigures>>,
     /// The candidates of each shard.
     pub candidates: Vec<Vec<SocketAddr>>,
     /// Name of the runtime that drives the shards.
@@ -117,6 +120,7 @@ impl App {
             meters: Meters::default(),
             candidates: sites.iter().map(|site| candidates(site.port)).collect(),
             sites,
+            journal: None,
             runtime,
             negotiations: Arc::new(Semaphore::new(NEGOTIATIONS_MAX)),
             streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
@@ -130,6 +134,12 @@ impl App {
             draining: AtomicBool::new(false),
             config,
         }
+    }
+
+    /// With the figures of a journal.
+    #[must_use]
+    pub fn with_journal(self, journal: Option<Arc<JournalFigures>>) -> Self {
+        Self { journal, ..self }
     }
 
     /// Sessions and rooms. Hold it for a few look-ups, never across an await.

@@ -13,8 +13,8 @@ use crate::{replay, sim};
 /// What `antiphon` does besides serving.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Tool {
-    /// Plays a packet capture again and reports on the media in it
-    Replay(replay::Arguments),
+    /// Plays a journal or a packet capture again and reports on it
+    Replay(Box<replay::Arguments>),
     /// Runs a world of shards and clients in simulated time and judges it
     Sim(sim::Arguments),
 }

@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use antiphon_core::journal::{Payloads, Retention};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::de::{Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::cli::Tool;
+use crate::journal::JournalChoice;
 use crate::limits::{ANNOUNCED_ADDRESSES_MAX, BODY_TIMEOUT, HEAD_TIMEOUT, WRITE_TIMEOUT};
 
 const HTTP_DEFAULT: &str = "127.0.0.1:8080";
@@ -31,6 +33,9 @@ const RATE_LIMIT_DEFAULT: u32 = 200;
 const RATE_LIMIT_MAX: u64 = 1_000_000;
 const CAPTURE_MIB_DEFAULT: u64 = 1_024;
 const CAPTURE_MIB_MAX: u64 = 1 << 20;
+const JOURNAL_MIB_DEFAULT: u64 = 1_024;
+const JOURNAL_RING_MIB_DEFAULT: u64 = 64;
+const JOURNAL_MIB_MAX: u64 = 1 << 20;
 /// Set for the tests of a development tree, in whose shell the server may run.
 const VECTORS_VARIABLE: &str = "ANTIPHON_VECTORS";
 
@@ -68,6 +73,11 @@ pub struct Config {
     pub rate_limit: u32,
     /// Whether every datagram is written to a file.
     pub capture: Option<CaptureChoice>,
+    /// Whether all that shards take in is recorded.
+    pub journal: Option<JournalChoice>,
+    /// Whether every shard has a bug that makes sessions fault.
+    #[cfg(feature = "mutations")]
+    pub plants_fault: bool,
     /// How long slow senders are waited for.
     pub patience: Patience,
 }
@@ -134,6 +144,55 @@ pub enum LogFormat {
     Text,
     /// One object a line.
     Json,
+}
+
+/// What a journal keeps of media.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum PayloadChoice {
+    /// Headers and lengths, and no keys
+    Headers,
+    /// Everything, and the keys
+    #[default]
+    Full,
+}
+
+impl PayloadChoice {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Headers => "headers",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// What a journal keeps when there is no room for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum KeepChoice {
+    /// All from the start on, until there is no room
+    #[default]
+    Whole,
+    /// The last, and what each session of it began with
+    Ring,
+}
+
+impl KeepChoice {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Ring => "ring",
+        }
+    }
+}
+
+impl From<PayloadChoice> for Payloads {
+    fn from(choice: PayloadChoice) -> Self {
+        match choice {
+            PayloadChoice::Headers => Self::Headers,
+            PayloadChoice::Full => Self::Full,
+        }
+    }
 }
 
 /// Why the configuration was refused.
@@ -370,6 +429,50 @@ struct Options {
     )]
     #[serde(deserialize_with = "whole::<_, u64, 1, CAPTURE_MIB_MAX>")]
     capture_mib: Option<u64>,
+    /// Records all that the shards take in to files in this folder, for `antiphon replay`
+    #[arg(long, global = true, env = "ANTIPHON_JOURNAL", value_name = "DIR")]
+    journal: Option<PathBuf>,
+    /// What a journal keeps of media; without payloads nothing of media is replayed [default: full]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_JOURNAL_PAYLOAD",
+        value_name = "WHAT"
+    )]
+    journal_payload: Option<PayloadChoice>,
+    /// Whether a journal keeps all, on disk, or in memory the last, which is written when a session faults or on
+    /// SIGUSR1 [default: whole]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_JOURNAL_KEEP",
+        value_name = "WHAT"
+    )]
+    journal_keep: Option<KeepChoice>,
+    /// MiB a journal may grow to, or of its ring [default: 1024, of a ring 64]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_JOURNAL_MIB",
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = parse_whole::<u64, 1, JOURNAL_MIB_MAX>,
+    )]
+    #[serde(deserialize_with = "whole::<_, u64, 1, JOURNAL_MIB_MAX>")]
+    journal_mib: Option<u64>,
+    /// For tests: sessions fault at an RTP payload of 613 bytes
+    #[cfg(feature = "mutations")]
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        env = "ANTIPHON_PLANT_FAULT",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+    )]
+    plant_fault: Option<bool>,
 }
 
 impl Config {
@@ -423,6 +526,12 @@ impl Options {
             capture: self.capture.or(other.capture),
             capture_keys: self.capture_keys.or(other.capture_keys),
             capture_mib: self.capture_mib.or(other.capture_mib),
+            journal: self.journal.or(other.journal),
+            journal_payload: self.journal_payload.or(other.journal_payload),
+            journal_keep: self.journal_keep.or(other.journal_keep),
+            journal_mib: self.journal_mib.or(other.journal_mib),
+            #[cfg(feature = "mutations")]
+            plant_fault: self.plant_fault.or(other.plant_fault),
         }
     }
 
@@ -469,6 +578,14 @@ impl Options {
             cors_origins,
             rate_limit: self.rate_limit.unwrap_or(RATE_LIMIT_DEFAULT),
             capture: capture_choice(self.capture, self.capture_keys, self.capture_mib)?,
+            journal: journal_choice(
+                self.journal,
+                self.journal_payload,
+                self.journal_keep,
+                self.journal_mib,
+            )?,
+            #[cfg(feature = "mutations")]
+            plants_fault: self.plant_fault.unwrap_or(false),
             patience: Patience {
                 head: HEAD_TIMEOUT,
                 body: BODY_TIMEOUT,
@@ -607,6 +724,36 @@ fn capture_choice(
     }))
 }
 
+fn journal_choice(
+    folder: Option<PathBuf>,
+    payload: Option<PayloadChoice>,
+    keep: Option<KeepChoice>,
+    mib: Option<u64>,
+) -> Result<Option<JournalChoice>, ConfigError> {
+    if folder.is_none() {
+        let allowed = "it needs `journal` beside it";
+        if let Some(payload) = payload {
+            return Err(refused("journal_payload", payload.name(), allowed));
+        }
+        if let Some(keep) = keep {
+            return Err(refused("journal_keep", keep.name(), allowed));
+        }
+    }
+    let retention = match keep.unwrap_or_default() {
+        KeepChoice::Whole => Retention::Whole {
+            budget: mib.unwrap_or(JOURNAL_MIB_DEFAULT) << 20,
+        },
+        KeepChoice::Ring => Retention::Ring {
+            bytes: mib.unwrap_or(JOURNAL_RING_MIB_DEFAULT) << 20,
+        },
+    };
+    Ok(folder.map(|folder| JournalChoice {
+        folder,
+        payloads: payload.unwrap_or_default().into(),
+        retention,
+    }))
+}
+
 fn refused(key: &'static str, value: impl ToString, allowed: impl Into<String>) -> ConfigError {
     ConfigError::Value {
         key,
@@ -711,6 +858,27 @@ mod tests {
         ];
         check_variables(names(&foreign)).unwrap();
         check_variables(names(&["ANTIPHON_HTTP", "ANTIPHON_CONFIG"])).unwrap();
+    }
+
+    #[test]
+    fn a_journal_is_off_whole_and_full_unless_it_is_said_otherwise() {
+        let journal = |text: &str| Config::from_toml(text).map(|config| config.journal);
+        assert_eq!(journal("").unwrap(), None);
+        let whole = journal("journal = \"kept\"").unwrap().unwrap();
+        assert_eq!(whole.payloads, Payloads::Full);
+        assert_eq!(whole.retention, Retention::Whole { budget: 1 << 30 });
+        let ring = "journal = \"kept\"\njournal_keep = \"ring\"\njournal_payload = \"headers\"";
+        let ring = journal(ring).unwrap().unwrap();
+        assert_eq!(ring.payloads, Payloads::Headers);
+        assert_eq!(ring.retention, Retention::Ring { bytes: 64 << 20 });
+        for alone in ["journal_keep = \"ring\"", "journal_payload = \"full\""] {
+            let error = journal(alone).unwrap_err().to_string();
+            let (name, _) = alone.split_once(' ').unwrap();
+            assert!(
+                error.contains(name) && error.contains("`journal`"),
+                "{error}"
+            );
+        }
     }
 
     /// The file and the environment name each option as the command line does.

@@ -90,6 +90,20 @@ pub const CAPTURE_SECRETS_MAX: usize = 4_096;
 /// A capture is closed within this when the server stops.
 pub const CAPTURE_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+// --- Journal ---
+
+/// Chunks under way to the journal's writer for one shard; of a busy one each has `JOURNAL_CHUNK_BYTES`, so that
+/// 8 MiB are 0.2 s of 300 Mbit/s that the disk may hang.
+pub const JOURNAL_CHUNKS: usize = 32;
+/// Files of one run that faults have written: with the default ring 1 GiB.
+pub const JOURNAL_FAULT_DUMPS_MAX: u32 = 16;
+/// A fault so soon after another has no file of its own: it would hold much the same.
+pub const JOURNAL_FAULT_DUMPS_PAUSE: Duration = Duration::from_secs(10);
+/// Bytes of a journal's last entry, and to spare.
+pub const JOURNAL_END_BYTES: usize = 16;
+/// A journal is closed within this when the server stops.
+pub const JOURNAL_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
 // --- Announced addresses ---
 
 /// Addresses announced as candidates: a machine with more (container bridges) must name its own.
@@ -102,3 +116,8 @@ const _: () = assert!(
 const _: () = assert!(HTTP_DISCARD_BYTES_MAX > HTTP_BODY_BYTES_MAX);
 const _: () = assert!(CAPTURE_CHUNK_BYTES >= RECV_SLOT_BYTES, "any datagram fits");
 const _: () = assert!(HTTP_HEAD_BYTES_MAX >= 8192, "hyper's own minimum");
+
+// --- Replay ---
+
+/// Bytes of a journal that is replayed: it lies in memory whole, as its entries are borrowed from it.
+pub const JOURNAL_FILE_BYTES_MAX: u64 = 4 << 30;

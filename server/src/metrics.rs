@@ -30,6 +30,7 @@ use tracing::warn;
 use crate::api::{json_response, wants_json};
 use crate::app::App;
 use crate::auth::Scope;
+use crate::journal::JournalFigures;
 use crate::limits::SCRAPE_TIMEOUT;
 use crate::place::Place;
 use crate::problem::Problem;
@@ -116,6 +117,7 @@ impl Meters {
 struct Snapshot {
     shards: Vec<(String, ShardStats)>,
     sockets: Vec<(String, SocketStats)>,
+    journal: Option<Arc<JournalFigures>>,
     sessions: usize,
     rooms: usize,
     participants: usize,
@@ -178,6 +180,7 @@ async fn snapshot(app: &App) -> Snapshot {
     Snapshot {
         shards,
         sockets: sockets.collect(),
+        journal: app.journal.clone(),
         sessions,
         rooms,
         participants,
@@ -389,6 +392,30 @@ impl Snapshot {
         Ok(())
     }
 
+    fn of_journal(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(journal) = &self.journal else {
+            return Ok(());
+        };
+        let counters = [
+            ("journal_dumps", "Times a ring was written", journal.dumps()),
+            (
+                "journal_written_bytes",
+                "Bytes of journals written",
+                journal.bytes(),
+            ),
+            (
+                "journal_records_lost",
+                "Entries left out of journals",
+                journal.records_lost(),
+            ),
+        ];
+        for (name, help, value) in counters {
+            let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(value).encode(metric)?;
+        }
+        Ok(())
+    }
+
     fn forward_delay(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let name = "forward_delay_seconds";
         let help = "Time from the kernel's receive stamp to the return of the send call";
@@ -415,6 +442,7 @@ impl Collector for Snapshot {
         self.counters(&mut encoder)?;
         self.by_reason(&mut encoder)?;
         self.by_socket(&mut encoder)?;
+        self.of_journal(&mut encoder)?;
         self.forward_delay(&mut encoder)
     }
 }

@@ -4,7 +4,9 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
+use antiphon_core::journal::{Payloads, Retention};
 use antiphon_udp::RECV_BUFFER_BYTES_WANTED;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -17,7 +19,8 @@ use crate::candidates::host_addresses;
 use crate::capture::Capture;
 use crate::config::{Config, TlsChoice};
 use crate::control::{Control, Link};
-use crate::limits::{CAPTURE_STOP_TIMEOUT, SHARDS_STOP_TIMEOUT};
+use crate::journal::{Journal, JournalHandle};
+use crate::limits::{CAPTURE_STOP_TIMEOUT, JOURNAL_STOP_TIMEOUT, SHARDS_STOP_TIMEOUT};
 use crate::shards::{Shards, ShardsError};
 use crate::tls::{self, TlsError};
 use crate::{events, http};
@@ -61,6 +64,7 @@ pub struct Server {
     tls: Option<Tls>,
     links: Vec<Link>,
     capture: Option<Capture>,
+    journal: Option<Journal>,
     banner: Vec<String>,
 }
 
@@ -95,18 +99,22 @@ impl Server {
             links,
             runtime,
             capture,
+            journal,
             ..
         } = shards;
         let lanes = links.iter().map(|link| link.commands.clone()).collect();
         let sites = links.iter().map(|link| link.site.clone()).collect();
         let control = Control::new(lanes);
         let app = App::new(config, access, control, &addresses, sites, runtime);
+        let recorded = journal.as_ref().map(Journal::handle);
+        let app = app.with_journal(recorded.as_ref().map(JournalHandle::figures));
         Ok(Self {
             app: Arc::new(app),
             listener,
             tls,
             links,
             capture,
+            journal,
             banner,
         })
     }
@@ -123,6 +131,12 @@ impl Server {
     /// When the socket is gone.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// To write the journal's rings with; `None` without a journal.
+    #[must_use]
+    pub fn journal(&self) -> Option<JournalHandle> {
+        self.journal.as_ref().map(Journal::handle)
     }
 
     /// What requests share; for tests that look inside.
@@ -143,6 +157,7 @@ impl Server {
             tls,
             links,
             capture,
+            journal,
             ..
         } = self;
         let mut followers = JoinSet::new();
@@ -181,19 +196,24 @@ impl Server {
             error!("the media threads did not stop");
         }
         if let Some(capture) = capture {
-            let finished = tokio::task::spawn_blocking(move || capture.finish());
-            if tokio::time::timeout(CAPTURE_STOP_TIMEOUT, finished)
-                .await
-                .is_err()
-            {
-                error!("the capture was not closed in time");
-            }
+            finish("capture", CAPTURE_STOP_TIMEOUT, move || capture.finish()).await;
+        }
+        if let Some(journal) = journal {
+            finish("journal", JOURNAL_STOP_TIMEOUT, move || journal.finish()).await;
         }
         app.stopping.send_replace(true);
         if http.await.is_err() {
             error!("the HTTP task panicked");
         }
         stopped
+    }
+}
+
+/// Closes a recording, or leaves it if the disk hangs.
+async fn finish(what: &str, limit: Duration, close: impl FnOnce() + Send + 'static) {
+    let finished = tokio::task::spawn_blocking(close);
+    if tokio::time::timeout(limit, finished).await.is_err() {
+        error!("the {what} was not closed in time");
     }
 }
 
@@ -228,6 +248,20 @@ fn banner(
             ""
         };
         lines.push(format!("  capture         every datagram to {path}{keys}"));
+    }
+    if let Some(choice) = &config.journal {
+        let folder = choice.folder.display();
+        let what = match choice.payloads {
+            Payloads::Full => "what calls say and the keys included",
+            Payloads::Headers => "without what calls say",
+        };
+        let kept = match choice.retention {
+            Retention::Whole { .. } => "all",
+            Retention::Ring { .. } => "at a fault or SIGUSR1 the last",
+        };
+        lines.push(format!(
+            "  journal         {kept} that shards take in to {folder}, {what}"
+        ));
     }
     for Link { site, .. } in &shards.links {
         let got = site.receive_buffer_bytes;

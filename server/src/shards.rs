@@ -6,6 +6,8 @@ use std::sync::Arc;
 #[cfg(feature = "glommio")]
 use std::time::Duration;
 
+#[cfg(feature = "mutations")]
+use antiphon_core::bugs::Mutation;
 use antiphon_core::drive::{Pump, ShardHandle, Tapped, Turner};
 use antiphon_core::ids::ShardId;
 use antiphon_core::message::Event;
@@ -18,6 +20,7 @@ use tracing::error;
 use crate::capture::{Capture, CaptureError, Recorder};
 use crate::config::{Config, RuntimeChoice};
 use crate::control::{Link, Site, event_lane};
+use crate::journal::{Journal, JournalError};
 
 /// Runtimes of this build, the preferred first.
 const BUILT_IN: &str = match (cfg!(feature = "glommio"), cfg!(feature = "smol")) {
@@ -37,8 +40,10 @@ pub struct Shards {
     pub runtime: &'static str,
     /// Why this one.
     pub reason: String,
-    /// What records them, if anything does.
+    /// What records their datagrams, if anything does.
     pub capture: Option<Capture>,
+    /// What records all that they take in, if anything does.
+    pub journal: Option<Journal>,
 }
 
 /// Why the shards did not start.
@@ -70,6 +75,9 @@ pub enum ShardsError {
     /// The capture.
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
 }
 
 #[derive(Clone, Debug)]
@@ -95,6 +103,12 @@ pub fn start(config: &Config) -> Result<Shards, ShardsError> {
         .as_ref()
         .map(|choice| Capture::start(&choice.path, config.shards, choice.bytes_max));
     let capture = capture.transpose()?;
+    let journal = config
+        .journal
+        .as_ref()
+        .map(|choice| Journal::start(choice, config.shards));
+    let journal = journal.transpose()?;
+    let recorded = journal.as_ref().map(Journal::handle);
     let handle = capture.as_ref().map(Capture::handle);
     let identity = match &handle {
         Some(handle)
@@ -117,10 +131,24 @@ pub fn start(config: &Config) -> Result<Shards, ShardsError> {
         sessions_max: config.max_sessions,
     });
     shared.check()?;
+    #[cfg(feature = "mutations")]
+    let plants_fault = config.plants_fault;
     let pump = move |id: ShardId, clock: &Clock| {
         let seed = seed.derive("shard", u64::from(id.0));
         let shard = Shard::new(id, shared, clock.epoch(), seed);
-        Pump::new(shard.expect("the configuration was checked"))
+        #[cfg_attr(
+            not(feature = "mutations"),
+            expect(unused_mut, reason = "only a bug is planted in it")
+        )]
+        let mut shard = shard.expect("the configuration was checked");
+        #[cfg(feature = "mutations")]
+        if plants_fault {
+            shard.bugs_mut().plant(Mutation::FaultAtLength);
+        }
+        match recorded {
+            Some(journal) => journal.record(shard),
+            None => Pump::new(shard),
+        }
     };
     let shards = match handle {
         Some(handle) => start_with(config, move |id, clock| {
@@ -128,7 +156,11 @@ pub fn start(config: &Config) -> Result<Shards, ShardsError> {
         }),
         None => start_with(config, pump),
     };
-    Ok(Shards { capture, ..shards? })
+    Ok(Shards {
+        capture,
+        journal,
+        ..shards?
+    })
 }
 
 /// Starts a shard for each that `config` asks for; `make` makes what is driven, on its own thread.
@@ -145,6 +177,7 @@ pub fn start_with<T: Turner + 'static>(
         runtime: runtime.name(),
         reason,
         capture: None,
+        journal: None,
     };
     for number in 0..config.shards {
         match start_one(config, &runtime, ShardId(number), make.clone()) {

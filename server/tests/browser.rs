@@ -2,6 +2,8 @@
 //!
 //! Needs Debian's Chromium. Pictures and logs are kept in `target/test-output`.
 
+#[path = "support/again.rs"]
+mod again;
 #[path = "browser/chromium.rs"]
 mod chromium;
 #[path = "browser/output.rs"]
@@ -11,8 +13,9 @@ mod relay;
 #[path = "browser/server.rs"]
 mod server;
 
+use again::{assert_replays, journals_in};
 use chromium::{Chromium, Page};
-use output::{TONE_AMPLITUDE, TONE_HZ, take_turn, write_tone};
+use output::{TONE_AMPLITUDE, TONE_HZ, scratch_dir, take_turn, write_tone};
 use relay::Relay;
 use serde_json::{Value, json};
 use server::Server;
@@ -204,6 +207,45 @@ fn the_page_comes_back_by_itself_when_the_server_restarts() {
         "antiphon.room.members.get('anna')?.session.sample?.reading.received.packets > 50",
         30,
     );
+}
+
+/// Every event and timer, and every RTP, RTCP and ICE datagram, byte for byte; and a byte that is changed is noticed.
+#[test]
+fn a_journal_of_browser_calls_replays_in_another_process_to_the_same_run() {
+    let _turn = take_turn();
+    let Some(browser) = Chromium::launch(&write_tone()) else {
+        return;
+    };
+    let folder = scratch_dir("journal");
+    let named = folder.to_str().expect("text");
+    let mut server = Server::start("journal", &["--runtime", "tokio", "--journal", named]);
+    let echo = browser.open(&server.url());
+    start_echo(&echo);
+    let anna = browser.open(&server.url());
+    join(&anna, "anna", true);
+    anna.wait_until("antiphon.room.session?.phase === 'connected'", 15);
+    let ben = browser.open(&server.url());
+    join(&ben, "ben", true);
+    for page in [&anna, &ben] {
+        page.wait_until("[...antiphon.room.members.values()][0]?.tile.pictured", 15);
+    }
+    let received = "antiphon.echo.session.sample?.reading.received.packets > 250";
+    echo.wait_until(received, 15);
+    echo.click("#echo [name=go]");
+    ben.click("#room [name=go]");
+    anna.wait_until("antiphon.room.members.size === 0", 10);
+    assert_eq!(server.stop(), Some(0));
+
+    let journals = journals_in(&folder);
+    let played = assert_replays(&journals[0]);
+    let number = |key: &str| played[key].as_u64().expect("a number");
+    assert!(number("turns") > 100, "{played}");
+    assert!(number("rtp") > 500 && number("rtcp") > 20, "{played}");
+    assert!(number("stun") > 10, "{played}");
+    // An echo, two publishers, and two who watch them.
+    assert!(number("connected") >= 5, "{played}");
+    assert_eq!(number("closed"), number("connected"), "{played}");
+    std::fs::remove_dir_all(&folder).expect("it is ours");
 }
 
 /// Before media goes to a new port the server asks there, and a browser answers though the server is lite.

@@ -27,13 +27,11 @@ impl Pump {
         }
     }
 
-    /// Hashes all that comes out from now on.
+    /// Hashes all that comes out from now on, or goes on doing so.
     #[must_use]
-    pub fn with_digest(self) -> Self {
-        Self {
-            digest: Some(Box::default()),
-            ..self
-        }
+    pub fn with_digest(mut self) -> Self {
+        self.digest.get_or_insert_default();
+        self
     }
 
     /// The shard's bugs, to plant some.
@@ -46,11 +44,15 @@ impl Pump {
     /// the first turn.
     #[must_use]
     pub fn with_recorder(mut self, recorder: Recorder) -> Self {
+        self.record(recorder);
+        self
+    }
+
+    /// The same for a pump that is in its place.
+    pub fn record(&mut self, recorder: Recorder) {
         self.shard.record_handshakes();
-        Self {
-            recorder: Some(Box::new(recorder)),
-            ..self.with_digest()
-        }
+        self.digest.get_or_insert_default();
+        self.recorder = Some(Box::new(recorder));
     }
 
     /// The hash of all that came out so far; `None` without [`with_digest`](Self::with_digest).
@@ -63,6 +65,11 @@ impl Pump {
     #[must_use]
     pub const fn shard(&self) -> &Shard {
         &self.shard
+    }
+
+    /// The shard, to let it go on where another stood.
+    pub(crate) const fn shard_to_restore(&mut self) -> &mut Shard {
+        &mut self.shard
     }
 
     /// The shard, to meddle with.

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::birth::Birth;
 use super::reader::{ReadError, Reader};
-use super::record::{EndReason, Header, Lost};
+use super::record::{EndReason, Header, Lost, Rest, Retention};
+use super::standing::{Standing, Standings};
 use super::turns::{Entry, RecordedTurn, Turns};
 use crate::drive::{
     Digest, DigestValue, Port, Pump, RecvBatch, RecvMeta, TransmitBatch, TransmitMeta, Turner,
@@ -43,6 +45,8 @@ pub enum Step {
     },
     /// A turn in which nothing happened.
     Idle(Timestamp),
+    /// How sessions stand was read; those that the shard does not know yet begin so with the next turn.
+    Stands,
     /// Something is missing from here on.
     Lost(Lost),
     /// The recording ended.
@@ -98,10 +102,23 @@ pub struct Player<'a> {
     tape: Tape,
     played: u64,
     difference: Option<Difference>,
+    /// Of a ring.
+    restoring: Option<Restoring>,
+}
+
+/// What it takes to begin in the middle.
+#[derive(Debug, Default)]
+struct Restoring {
+    standings: Standings,
+    /// To be restored before the next turn.
+    births: Vec<Birth>,
+    /// The last turn, for what is lost after it.
+    last: Option<Timestamp>,
 }
 
 impl<'a> Player<'a> {
-    /// A new shard like the one that was recorded.
+    /// A new shard like the one that was recorded. Of a ring, which begins in the middle, not all that comes out is
+    /// compared, but what each session tells: see [`standings`](Self::standings).
     ///
     /// # Errors
     /// [`ConfigError`]: the header says what no shard can be made of.
@@ -120,6 +137,7 @@ impl<'a> Player<'a> {
             tape,
             played: 0,
             difference: None,
+            restoring: matches!(header.retention, Retention::Ring { .. }).then(Restoring::default),
         })
     }
 
@@ -129,6 +147,12 @@ impl<'a> Player<'a> {
         self.pump.shard()
     }
 
+    /// The shard's bugs, to plant those of the run that was recorded.
+    #[cfg(feature = "mutations")]
+    pub const fn bugs_mut(&mut self) -> &mut crate::bugs::Bugs {
+        self.pump.bugs_mut()
+    }
+
     /// The hash of all that came out so far.
     #[must_use]
     pub fn digest(&self) -> DigestValue {
@@ -136,7 +160,13 @@ impl<'a> Player<'a> {
         digest.map_or_else(DigestValue::default, Digest::value)
     }
 
-    /// How it first differed; `None`: not yet.
+    /// The sessions of a ring, by number; none of a whole journal.
+    pub fn standings(&self) -> impl Iterator<Item = &Standing> {
+        let restoring = self.restoring.iter();
+        restoring.flat_map(|restoring| restoring.standings.iter())
+    }
+
+    /// How it first differed; `None`: not yet. Of a ring, as far as sessions are concerned that are known whole.
     #[must_use]
     pub const fn difference(&self) -> Option<&Difference> {
         self.difference.as_ref()
@@ -172,11 +202,30 @@ impl<'a> Player<'a> {
     pub fn play(&mut self, entry: Entry<'_>, witness: &mut impl Witness) -> Step {
         match entry {
             Entry::Turn(turn) => self.play_turn(*turn, witness),
+            Entry::Birth(birth) => {
+                if let Some(restoring) = &mut self.restoring {
+                    restoring.births.push(*birth);
+                }
+                Step::Stands
+            }
+            Entry::Counts(counts) => {
+                if self.restoring.is_some() {
+                    self.pump.shard_to_restore().resume_counts(counts);
+                }
+                Step::Stands
+            }
             Entry::Idle(now) => {
+                self.restore(now);
                 let _wait = self.pump.turn(now, &mut Replayed::nothing(now, witness));
                 Step::Idle(now)
             }
-            Entry::Lost(lost) => Step::Lost(lost),
+            Entry::Lost(lost) => {
+                if let Some(restoring) = &mut self.restoring {
+                    let last = restoring.last.unwrap_or(Timestamp::ZERO);
+                    restoring.standings.note_lost(last);
+                }
+                Step::Lost(lost)
+            }
             Entry::End(reason) => Step::End(reason),
         }
     }
@@ -186,10 +235,59 @@ impl<'a> Player<'a> {
             self.tape.push(session, outcome);
         }
         let (now, rest) = (turn.now, turn.rest);
+        let recorded = self.restoring.is_some().then(|| turn.events.clone());
+        self.restore(now);
+        if let Some(recorded) = &recorded {
+            let opened: Vec<_> = recorded.iter().filter_map(opened).collect();
+            let closed: Vec<_> = recorded.iter().filter_map(closed).collect();
+            self.pump.shard_to_restore().arrange(&opened, &closed);
+        }
         let mut port = Replayed::new(turn, witness);
         let _wait = self.pump.turn(now, &mut port);
         self.played += 1;
-        let (faulted, mut differs) = port.finish();
+        let told = std::mem::take(&mut port.told);
+        let (faulted, differs) = port.finish();
+        let difference = match (&mut self.restoring, recorded) {
+            (Some(restoring), Some(recorded)) => {
+                // What a session that is not there was to take would wait for another of its number.
+                self.tape.clear();
+                let place = (self.played, now);
+                restoring.standings.compare(place, recorded.into(), told)
+            }
+            _ => self.compare(now, rest, differs),
+        };
+        let agrees = difference.is_none();
+        if self.difference.is_none() {
+            self.difference = difference;
+        }
+        Step::Turn {
+            now,
+            faulted,
+            agrees,
+        }
+    }
+
+    /// Lets the sessions begin that were read to stand somewhere.
+    fn restore(&mut self, now: Timestamp) {
+        let Some(restoring) = &mut self.restoring else {
+            return;
+        };
+        restoring.last = Some(now);
+        let mut births = std::mem::take(&mut restoring.births);
+        births.sort_by_key(|birth| birth.order);
+        for birth in &births {
+            restoring.standings.note_birth(birth.session, birth.at);
+        }
+        self.pump.shard_to_restore().restore(&births);
+    }
+
+    /// How a turn differed in anything.
+    fn compare(
+        &self,
+        now: Timestamp,
+        rest: Rest,
+        mut differs: Option<Differs>,
+    ) -> Option<Difference> {
         let deadline = self.pump.shard().deadline();
         if differs.is_none() && !self.tape.is_empty() {
             differs = Some(Differs::Handshakes);
@@ -203,19 +301,24 @@ impl<'a> Player<'a> {
         if differs.is_none() && self.digest().0 as u64 != rest.outputs {
             differs = Some(Differs::Bytes);
         }
-        let agrees = differs.is_none();
-        if let (Some(what), None) = (differs, &self.difference) {
-            self.difference = Some(Difference {
-                turn: self.played,
-                now,
-                what,
-            });
-        }
-        Step::Turn {
-            now,
-            faulted,
-            agrees,
-        }
+        let turn = self.played;
+        differs.map(|what| Difference { turn, now, what })
+    }
+}
+
+/// The session that an event says was opened.
+const fn opened(event: &Event) -> Option<SessionId> {
+    match event {
+        Event::Opened { session, .. } => Some(*session),
+        _ => None,
+    }
+}
+
+/// The session that an event says has ended.
+const fn closed(event: &Event) -> Option<SessionId> {
+    match event {
+        Event::Closed { session, .. } => Some(*session),
+        _ => None,
     }
 }
 
@@ -225,6 +328,7 @@ struct Replayed<'t, 'w, W> {
     witness: &'w mut W,
     sent: Timestamp,
     faulted: Vec<SessionId>,
+    told: Vec<Event>,
     differs: Option<Differs>,
 }
 
@@ -235,6 +339,7 @@ impl<'t, 'w, W: Witness> Replayed<'t, 'w, W> {
             turn,
             witness,
             faulted: Vec::new(),
+            told: Vec::new(),
             differs: None,
         }
     }
@@ -321,6 +426,7 @@ impl<W: Witness> Port for Replayed<'_, '_, W> {
 
     fn emit(&mut self, event: Event) {
         self.witness.on_event(self.turn.now, &event);
+        self.told.push(event.clone());
         if let Event::Closed {
             session,
             reason: CloseReason::Fault,

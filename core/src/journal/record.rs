@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::birth::{Birth, Counts};
 use crate::drive::RecvMeta;
 use crate::ids::{SessionId, ShardId};
 use crate::message::{Command, Event};
@@ -54,6 +55,10 @@ pub enum Record<'a> {
     Lost(Lost),
     /// The last entry of a recording that was not cut off.
     End(EndReason),
+    /// How a connected session stands here, between two turns.
+    Birth(Box<Birth>),
+    /// What the shard has counted here, between two turns.
+    Counts(Counts),
 }
 
 /// What a shard was made of, and how it was recorded.
@@ -110,12 +115,12 @@ pub enum Payloads {
 pub enum Retention {
     /// From the start on, until so many bytes are written.
     Whole {
-        /// Bytes of one file at most.
+        /// Bytes at most, of all shards of a process.
         budget: u64,
     },
-    /// The last so many bytes.
+    /// The last so many bytes, and what every session of them began with.
     Ring {
-        /// Bytes kept.
+        /// Bytes kept, of all shards of a process.
         bytes: u64,
     },
 }
@@ -256,4 +261,6 @@ pub enum EndReason {
     BudgetSpent,
     /// A session faulted, and what the ring held was written.
     Fault,
+    /// Somebody asked for what the ring held.
+    Asked,
 }

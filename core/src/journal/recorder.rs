@@ -1,13 +1,16 @@
 //! Takes down what passes a port.
 
 use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use zeroize::Zeroize;
 
+use super::birth::{Birth, Births};
 use super::record::{EndReason, Lost, Payloads, Record, Rest, Slot};
 use super::writer::put;
 use crate::drive::{DigestValue, Port, RecvBatch, TransmitBatch};
-use crate::ids::ShardId;
+use crate::ids::{SessionId, ShardId};
 use crate::limits::{JOURNAL_CHUNK_AGE_MAX, JOURNAL_CHUNK_BYTES};
 use crate::message::{Command, Event, Relay};
 use crate::shard::Shard;
@@ -20,6 +23,30 @@ pub trait Sink: Send {
 
     /// An emptied chunk to fill again; `None`: make one.
     fn spare(&mut self) -> Option<Chunk>;
+}
+
+/// A sink that keeps everything, in memory that its clones share.
+#[derive(Clone, Debug, Default)]
+pub struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl Kept {
+    /// What was kept so far; nothing of it is kept any more.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Sink for Kept {
+    fn take(&mut self, chunk: Chunk) -> Taken {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.extend_from_slice(chunk.bytes());
+        Taken::Kept
+    }
+
+    fn spare(&mut self) -> Option<Chunk> {
+        None
+    }
 }
 
 /// What became of a chunk.
@@ -39,6 +66,10 @@ pub struct Chunk {
     bytes: Vec<u8>,
     records: u64,
     faulted: bool,
+    /// Where births stand in it.
+    births: Vec<(SessionId, Range<usize>)>,
+    /// Sessions that ended in it, or in others since the last that was taken.
+    closed: Vec<SessionId>,
 }
 
 impl Chunk {
@@ -48,10 +79,30 @@ impl Chunk {
         &self.bytes
     }
 
+    /// How many they are.
+    #[must_use]
+    pub const fn records(&self) -> u64 {
+        self.records
+    }
+
     /// Whether a session faulted in its last turn.
     #[must_use]
     pub const fn faulted(&self) -> bool {
         self.faulted
+    }
+
+    pub(super) fn births(&self) -> &[(SessionId, Range<usize>)] {
+        &self.births
+    }
+
+    pub(super) fn closed(&self) -> &[SessionId] {
+        &self.closed
+    }
+
+    pub(super) fn put_birth(&mut self, birth: Birth) {
+        let (session, start) = (birth.session, self.bytes.len());
+        self.put(&Record::Birth(Box::new(birth)));
+        self.births.push((session, start..self.bytes.len()));
     }
 
     /// Empties it and keeps its memory, unless that grew out of bounds.
@@ -62,6 +113,8 @@ impl Chunk {
         self.bytes.clear();
         self.records = 0;
         self.faulted = false;
+        self.births.clear();
+        self.closed.clear();
     }
 
     fn put(&mut self, record: &Record<'_>) {
@@ -92,6 +145,8 @@ pub struct Recorder {
     /// The last turn of all in which nothing happened, until another is written.
     idle: Option<Timestamp>,
     before: Before,
+    /// Where the sink may forget what came first.
+    births: Option<Births>,
     is_closed: bool,
 }
 
@@ -115,8 +170,16 @@ impl Recorder {
             turn: (Timestamp::ZERO, false),
             idle: None,
             before: Before::default(),
+            births: None,
             is_closed: false,
         }
+    }
+
+    /// Also writes how sessions stand, again and again, for a sink that forgets: a [`Ring`](super::Ring).
+    #[must_use]
+    pub fn with_births(mut self) -> Self {
+        self.births = Some(Births::default());
+        self
     }
 
     /// Nothing is kept any more: it can be dropped.
@@ -127,6 +190,14 @@ impl Recorder {
     pub(crate) fn begin_turn(&mut self, now: Timestamp, shard: &Shard) {
         self.turn = (now, false);
         self.before = Before::of(shard);
+        if let Some(births) = &mut self.births {
+            births.begin_turn(shard);
+            // Each chunk may be the first that is known.
+            if self.began.is_none() {
+                self.began = Some(now);
+                self.chunk.put(&Record::Counts(shard.counts()));
+            }
+        }
         // Timers leave no trace of their own at the port.
         if shard.deadline().is_some_and(|deadline| deadline <= now) {
             self.open_turn();
@@ -140,6 +211,9 @@ impl Recorder {
                 Payloads::Full => outcome,
                 Payloads::Headers => outcome.without_keys(),
             };
+            if let Some(births) = &mut self.births {
+                births.note_handshake(session, &outcome);
+            }
             self.put(&Record::Handshake(session, outcome));
         }
         let (now, is_open) = self.turn;
@@ -150,6 +224,9 @@ impl Recorder {
                 outputs: outputs.0 as u64,
             }));
             self.chunk.faulted = after.faults != self.before.faults;
+            if let Some(births) = &mut self.births {
+                births.sweep(now, shard, &mut self.chunk);
+            }
             let began = *self.began.get_or_insert(now);
             let is_old = now.since(began) >= JOURNAL_CHUNK_AGE_MAX;
             if is_old || self.chunk.faulted || self.chunk.bytes.len() >= JOURNAL_CHUNK_BYTES {
@@ -160,6 +237,15 @@ impl Recorder {
             self.chunk.put(&Record::Idle(now));
         } else {
             self.idle = Some(now);
+        }
+    }
+
+    fn note_event(&mut self, event: &Event) {
+        if let Some(births) = &mut self.births {
+            births.note_event(self.turn.0, event);
+            if let Event::Closed { session, .. } = event {
+                self.chunk.closed.push(*session);
+            }
         }
     }
 
@@ -190,7 +276,10 @@ impl Recorder {
                 // What it said of losses before it is told again with the next.
                 self.lost.records += chunk.records;
                 self.lost.bytes += chunk.bytes.len() as u64;
+                let closed = std::mem::take(&mut chunk.closed);
                 chunk.clear();
+                chunk.closed = closed;
+                self.births.iter_mut().for_each(Births::note_lost);
                 self.chunk = chunk;
                 self.chunk.put(&Record::Lost(self.lost));
             }
@@ -282,6 +371,7 @@ impl<P: Port> Port for Tap<'_, P> {
 
     fn emit(&mut self, event: Event) {
         self.recorder.put(&Record::Event(Cow::Borrowed(&event)));
+        self.recorder.note_event(&event);
         self.port.emit(event);
     }
 }

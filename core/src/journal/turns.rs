@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::birth::{Birth, Counts};
 use super::reader::{ReadError, Reader};
 use super::record::{EndReason, Lost, Record, Rest, Slot};
 use crate::ids::SessionId;
@@ -16,6 +17,10 @@ pub enum Entry<'a> {
     Turn(Box<RecordedTurn<'a>>),
     /// A turn at this time in which nothing happened.
     Idle(Timestamp),
+    /// How a session stands.
+    Birth(Box<Birth>),
+    /// What the shard has counted.
+    Counts(Counts),
     /// Something was not recorded.
     Lost(Lost),
     /// The recording ended.
@@ -125,6 +130,8 @@ impl<'a> Iterator for Turns<'a> {
                 }
             },
             Ok(Record::Idle(now)) => Ok(Entry::Idle(now)),
+            Ok(Record::Birth(birth)) => Ok(Entry::Birth(birth)),
+            Ok(Record::Counts(counts)) => Ok(Entry::Counts(counts)),
             Ok(Record::Lost(lost)) => Ok(Entry::Lost(lost)),
             Ok(Record::End(reason)) => Ok(Entry::End(reason)),
             Ok(_) => {

@@ -8,8 +8,11 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits::DROPOUT_MAX;
 use crate::sequence::{SequenceWindow, extend_sequence};
+use crate::srtp::RTP_INDEX_END;
 use crate::time::Timestamp;
 
 /// Least step of media time across a switch: an audio frame, and less than a picture at 30 a second.
@@ -19,7 +22,7 @@ const SWITCH_STEP_MIN: Duration = Duration::from_millis(20);
 ///
 /// For a source that numbers in 7 bits, cut the rewritten id to 7 bits as well: what is continuous
 /// modulo 2^15 is so modulo 2^7.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vp8Picture {
     /// Picture id, 15 bits.
     pub picture_id: u16,
@@ -39,7 +42,7 @@ pub struct Source {
 }
 
 /// What takes its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rewritten {
     /// Extended sequence number: the SRTP index of the packet; its low 16 bits go into the header.
     pub sequence: u64,
@@ -67,8 +70,16 @@ pub struct Rewriter {
     source: Option<Mapping>,
 }
 
+/// Where a stream stands: what its next packet's numbers follow from.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct RewriterMark {
+    highest: Option<u64>,
+    last: Option<(Rewritten, Timestamp)>,
+    source: Option<Mapping>,
+}
+
 /// From one source's numbers to ours.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Mapping {
     /// The source's number that began it, and the highest since.
     first: u64,
@@ -100,6 +111,24 @@ impl Rewriter {
             last: None,
             source: None,
         }
+    }
+
+    /// Where it stands.
+    pub(crate) const fn mark(&self) -> RewriterMark {
+        RewriterMark {
+            highest: self.sent.highest(),
+            last: self.last,
+            source: self.source,
+        }
+    }
+
+    /// Goes on where another stood; numbers before its newest pass for not sent.
+    pub(crate) fn resume(&mut self, mark: RewriterMark) {
+        self.sent = SequenceWindow::default();
+        if let Some(highest) = mark.highest.filter(|highest| *highest < RTP_INDEX_END) {
+            self.sent.note(highest);
+        }
+        (self.last, self.source) = (mark.last, mark.source);
     }
 
     /// The next packet begins a new source. Packets of the old one must not be passed any more. For

@@ -8,8 +8,10 @@ pub mod transport;
 
 use std::time::Duration;
 
-use self::media::{Ask, Incoming, Media};
-use self::transport::{Checked, Identity, Outcome, Sink, Transport, TransportEvent};
+use serde::{Deserialize, Serialize};
+
+use self::media::{Ask, Incoming, Media, MediaMark};
+use self::transport::{Checked, Identity, Outcome, Sink, Transport, TransportEvent, TransportMark};
 use crate::drive::{Lane, TransmitBatch, TransmitMeta};
 use crate::ids::SessionId;
 use crate::limits::{CONSENT_TIMEOUT, PATH_QUIET, SETUP_TIMEOUT};
@@ -108,7 +110,41 @@ pub(crate) struct Session {
     change: Option<Change>,
 }
 
+/// Where a connected session stands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SessionMark {
+    opened: Timestamp,
+    restarts: u8,
+    transport: TransportMark,
+    pub(crate) media: MediaMark,
+}
+
 impl Session {
+    /// Where it stands; `None` unless it is connected.
+    pub(crate) fn mark(&self) -> Option<SessionMark> {
+        self.connected.then(|| SessionMark {
+            opened: self.opened,
+            restarts: self.restarts,
+            transport: self.transport.mark(),
+            media: self.media.mark(),
+        })
+    }
+
+    /// Goes on where another stood, of the same plan, number and keys; but for what it sends, which depends on others.
+    pub(crate) fn resume(
+        &mut self,
+        mark: &SessionMark,
+        profile: ProfileName,
+        keying: KeyingMaterial,
+    ) {
+        let (inbound, outbound) = keying.into_contexts(self.media.plan().dtls_role);
+        self.media.install_keys(profile, inbound, outbound);
+        self.media.resume_receiving(&mark.media);
+        self.transport.resume(mark.transport.clone());
+        (self.opened, self.restarts) = (mark.opened, mark.restarts);
+        self.connected = true;
+    }
+
     /// A session that waits for its peer's first check, and our half of the description.
     pub(crate) fn new(
         id: SessionId,

@@ -103,8 +103,14 @@ impl Shard {
         let key = self.session_at(path)?;
         // Written where it is read: each result handed up by value would be one more copy of a packet's worth.
         let (mut incoming, mut taken) = (None, Ok(()));
+        #[cfg(feature = "mutations")]
+        let faults_at = mutated!(self, FaultAtLength).then_some(crate::bugs::FATAL_PAYLOAD_BYTES);
         let deadline = self.mutate(key, |session, cx| {
             taken = session.handle_rtp(cx, path, received, packet, &mut incoming);
+            #[cfg(feature = "mutations")]
+            if let Some(Incoming { payload, .. }) = &incoming {
+                assert_ne!(Some(payload.len()), faults_at, "a fault was planted");
+            }
             session.deadline()
         });
         // Feedback may have come due, and consent earlier: it is of the path in use, which media can change.

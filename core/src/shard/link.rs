@@ -141,7 +141,7 @@ impl Shard {
         }
     }
 
-    fn session_id(&self, key: SessionKey) -> SessionId {
+    pub(super) fn session_id(&self, key: SessionKey) -> SessionId {
         SessionId {
             shard: self.id,
             key,
@@ -191,7 +191,7 @@ impl Shard {
     }
 
     /// Lets every subscriber of a room follow whom it should follow now.
-    fn relink(&mut self, room: RoomId) {
+    pub(super) fn relink(&mut self, room: RoomId) {
         let Some(entry) = self.rooms.find(room) else {
             return;
         };

@@ -7,6 +7,7 @@
 
 mod input;
 mod link;
+mod restore;
 mod slab;
 mod ufrag;
 mod wheel;
@@ -263,6 +264,16 @@ impl Shard {
     /// [`Wheel::pulls`](wheel::Wheel::pulls).
     pub(crate) const fn wheel_pulls(&self) -> u64 {
         self.wheel.pulls()
+    }
+
+    /// Whose path it is, as an authenticated check showed; `None`: nobody's.
+    #[must_use]
+    pub fn owner_of(&self, path: Path) -> Option<SessionId> {
+        let key = *self.by_path.get(&path)?;
+        Some(SessionId {
+            shard: self.id,
+            key,
+        })
     }
 
     /// Its figures now.

@@ -15,6 +15,7 @@ use super::peer::{Mischief, PeerSpec, Picture, ScriptedPeer, Speech, Trust};
 use super::source::Clock;
 use super::world::{Cut, Join, MemberId, Options, World};
 use crate::ids::{ParticipantId, RoomId};
+use crate::journal::{Kept, Payloads};
 use crate::message::{Role, Target};
 use crate::rng::{Rng, Seed};
 use crate::time::Timestamp;
@@ -441,13 +442,35 @@ impl Scenario {
     /// Runs it and lets the oracles judge.
     #[must_use]
     pub fn run(&self, setting: Setting) -> Outcome {
-        let options = Options {
+        self.run_in(self.world(setting), setting)
+    }
+
+    /// The same, and the journal of the first shard.
+    #[must_use]
+    pub fn run_recorded(&self, setting: Setting, payloads: Payloads) -> (Outcome, Vec<u8>) {
+        let mut world = self.world(setting);
+        let kept = Kept::default();
+        let mut journal = world.record(0, payloads, Box::new(kept.clone()));
+        let outcome = self.run_in(world, setting);
+        journal.append(&mut kept.into_bytes());
+        (outcome, journal)
+    }
+
+    fn world(&self, setting: Setting) -> World {
+        World::new(Options {
             seed: self.seed,
             shards: setting.shards.unwrap_or(self.shards),
             cut: setting.cut,
             nap: self.nap,
-        };
-        let mut run = Run::new(self, World::new(options));
+        })
+    }
+
+    #[cfg_attr(
+        not(feature = "mutations"),
+        expect(unused_variables, reason = "only bugs depend on it")
+    )]
+    fn run_in(&self, world: World, setting: Setting) -> Outcome {
+        let mut run = Run::new(self, world);
         #[cfg(feature = "mutations")]
         run.plant(setting);
         run.until(self.safety);

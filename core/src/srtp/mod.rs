@@ -32,7 +32,7 @@ pub use window::ReplayWindow;
 /// Bytes of an RTCP packet that stay in the clear: the first header and the sender's source.
 pub(crate) const RTCP_CLEAR_BYTES: usize = 8;
 /// Packet indices of SRTP are 48 bits: rollover counter and sequence number.
-const RTP_INDEX_END: u64 = 1 << 48;
+pub(crate) const RTP_INDEX_END: u64 = 1 << 48;
 /// Packet indices of SRTCP are 31 bits.
 const RTCP_INDEX_END: u32 = 1 << 31;
 /// Set in the index word of an SRTCP packet that is encrypted, as all are here.

@@ -55,6 +55,13 @@ impl SendSource {
             .is_some_and(|index| index + 1 >= RTP_INDEX_END)
     }
 
+    /// Uses up all indices up to `index`, as an earlier run did.
+    pub(crate) fn skip_to(&mut self, index: u64) {
+        if index < RTP_INDEX_END && self.highest().is_none_or(|highest| highest < index) {
+            self.used.note(index);
+        }
+    }
+
     /// A source that has sealed `index` alone.
     #[cfg(test)]
     pub(super) fn starting_at(ssrc: u32, index: u64) -> Self {

@@ -33,9 +33,8 @@ impl ReplayWindow {
         self.0.note(index);
     }
 
-    /// A window that has seen `index` alone.
-    #[cfg(test)]
-    pub(super) fn starting_at(index: u64) -> Self {
+    /// A window that has seen `index` alone, which is below 2^48.
+    pub(crate) fn starting_at(index: u64) -> Self {
         let mut window = Self::default();
         window.note(index);
         window

@@ -2,21 +2,85 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use antiphon_core::replay::{CaptureReader, Codecs, KeyLog, Replay, Settings};
+use antiphon_core::replay::{CaptureReader, Codecs, KeyLog, Pace, Replay, Settings};
+use clap::{Args, ValueEnum};
 
 use super::progress::Progress;
-use super::{Arguments, ReplayError, json, keys, table};
+use super::{ReplayError, json, keys, table};
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), ReplayError> {
-    let path = arguments.file.display().to_string();
-    let settings = settings(arguments)?;
+/// What is for captures alone.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options for captures")]
+#[group(skip)]
+pub(super) struct Options {
+    /// SRTP master keys (JSON; see docs/replay.md)
+    #[arg(long, value_name = "FILE")]
+    keys: Option<PathBuf>,
+    /// TLS key log with the secrets of DTLS handshakes in the capture (SSLKEYLOGFILE)
+    #[arg(long, value_name = "FILE")]
+    keylog: Option<PathBuf>,
+    /// Key of an `a=crypto` line (RFC 4568), again for each
+    #[arg(long, value_name = "LINE")]
+    sdes: Vec<String>,
+    /// Session description whose payload types and `a=crypto` keys are those of the capture, again for each
+    #[arg(long, value_name = "FILE")]
+    sdp: Vec<PathBuf>,
+    /// What a payload type means, such as 96=vp8/90000, again for each
+    #[arg(long, value_name = "PT=CODEC/CLOCK")]
+    map: Vec<String>,
+    /// Which clock tells when packets arrive [default: capture]
+    #[arg(long, value_enum)]
+    pace: Option<PaceChoice>,
+}
+
+impl Options {
+    /// The first of them that was given.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        let given = [
+            (self.keys.is_some(), "--keys"),
+            (self.keylog.is_some(), "--keylog"),
+            (!self.sdes.is_empty(), "--sdes"),
+            (!self.sdp.is_empty(), "--sdp"),
+            (!self.map.is_empty(), "--map"),
+            (self.pace.is_some(), "--pace"),
+        ];
+        let mut given = given.into_iter();
+        given.find_map(|(is_given, name)| is_given.then_some(name))
+    }
+}
+
+/// Which clock tells when packets arrive, and so what jitter, bitrate and durations are measured by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum PaceChoice {
+    /// The capture's stamps
+    #[default]
+    Capture,
+    /// Media time, for captures whose stamps are worthless
+    Rtp,
+    /// All at once: nothing is measured by time
+    Asap,
+}
+
+impl From<PaceChoice> for Pace {
+    fn from(choice: PaceChoice) -> Self {
+        match choice {
+            PaceChoice::Capture => Self::Capture,
+            PaceChoice::Rtp => Self::Rtp,
+            PaceChoice::Asap => Self::Asap,
+        }
+    }
+}
+
+pub(super) fn run(file: &Path, options: &Options, as_json: bool) -> Result<(), ReplayError> {
+    let path = file.display().to_string();
+    let settings = settings(file, options)?;
     let unreadable = |error| ReplayError::Unreadable {
         path: path.clone(),
         error,
     };
-    let file = File::open(&arguments.file).map_err(unreadable)?;
+    let file = File::open(file).map_err(unreadable)?;
     let len = file.metadata().map_err(unreadable)?.len();
     let mut replay = Replay::new(settings);
     let mut progress = Progress::new(len);
@@ -28,7 +92,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), ReplayError> {
     });
     drop(progress);
     let report = replay.finish();
-    let text = if arguments.json {
+    let text = if as_json {
         json::object(&report, ended.as_ref().err())
     } else {
         table::text(&report)
@@ -40,28 +104,28 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), ReplayError> {
     ended.map_err(|error| ReplayError::Broken { path, error })
 }
 
-fn settings(arguments: &Arguments) -> Result<Settings, ReplayError> {
+fn settings(capture: &Path, options: &Options) -> Result<Settings, ReplayError> {
     let mut settings = Settings {
-        pace: arguments.pace.into(),
+        pace: options.pace.unwrap_or_default().into(),
         ..Settings::default()
     };
-    if let Some(path) = &arguments.keys {
-        settings.keys = keys::of_file(&read_text(path)?, path, &arguments.file)?;
+    if let Some(path) = &options.keys {
+        settings.keys = keys::of_file(&read_text(path)?, path, capture)?;
     }
-    if let Some(path) = &arguments.keylog {
+    if let Some(path) = &options.keylog {
         settings.key_log = key_log(path)?;
     }
-    for line in &arguments.sdes {
+    for line in &options.sdes {
         settings.keys.push(keys::of_crypto_line(line)?);
     }
-    for path in &arguments.sdp {
+    for path in &options.sdp {
         let text = read_text(path)?;
         describe(&mut settings.codecs, &text, path)?;
         for line in text.lines().filter(|line| line.starts_with("a=crypto:")) {
             settings.keys.push(keys::of_crypto_line(line)?);
         }
     }
-    for map in &arguments.map {
+    for map in &options.map {
         let wrong = |error| ReplayError::Input(format!("--map {map}: {error}"));
         settings.codecs.add_map(map).map_err(wrong)?;
     }

@@ -1,6 +1,8 @@
 //! `antiphon replay`: plays a recording again. What kind it is, its first bytes tell.
 
 mod capture;
+mod columns;
+mod journal;
 mod json;
 mod keys;
 mod progress;
@@ -12,63 +14,34 @@ use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use antiphon_core::journal::MAGIC;
+use clap::Args;
 
-use antiphon_core::replay::Pace;
+/// Of a replay that differs from the run.
+const EXIT_DIFFERS: u8 = 1;
+/// Of a recording that cannot be read, or not to its end, and of arguments that are wrong.
+const EXIT_FAILED: u8 = 2;
 
 /// The arguments of `antiphon replay`.
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "Captures enter at the height of their packets: RTP is counted, and SRTP opened first \
-                        where there are keys. See docs/replay.md."
+    after_help = "A journal enters at the height of the socket: the shard it was recorded from is played again, event \
+                        for event (docs/journal.md). Captures enter at the height of their packets: RTP is counted, \
+                        and SRTP opened first where there are keys (docs/replay.md).\n\n\
+                        Exit code: 0 if it was read to its end and a journal came out as recorded, 1 if a journal \
+                        came out otherwise, 2 if not all of it could be read."
 )]
 pub struct Arguments {
-    /// The recording: a packet capture (pcap or pcapng)
+    /// The recording: a journal of `antiphon serve --journal`, or a packet capture (pcap or pcapng)
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// SRTP master keys (JSON; see docs/replay.md)
-    #[arg(long, value_name = "FILE")]
-    keys: Option<PathBuf>,
-    /// TLS key log with the secrets of DTLS handshakes in the capture (SSLKEYLOGFILE)
-    #[arg(long, value_name = "FILE")]
-    keylog: Option<PathBuf>,
-    /// Key of an `a=crypto` line (RFC 4568), again for each
-    #[arg(long, value_name = "LINE")]
-    sdes: Vec<String>,
-    /// Session description whose payload types and `a=crypto` keys are those of the capture, again for each
-    #[arg(long, value_name = "FILE")]
-    sdp: Vec<PathBuf>,
-    /// What a payload type means, such as 96=vp8/90000, again for each
-    #[arg(long, value_name = "PT=CODEC/CLOCK")]
-    map: Vec<String>,
-    /// Which clock tells when packets arrive
-    #[arg(long, value_enum, default_value_t)]
-    pace: PaceChoice,
     /// Prints one JSON object instead of a table
     #[arg(long)]
     json: bool,
-}
-
-/// Which clock tells when packets arrive, and so what jitter, bitrate and durations are measured by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum PaceChoice {
-    /// The capture's stamps
-    #[default]
-    Capture,
-    /// Media time, for captures whose stamps are worthless
-    Rtp,
-    /// All at once: nothing is measured by time
-    Asap,
-}
-
-impl From<PaceChoice> for Pace {
-    fn from(choice: PaceChoice) -> Self {
-        match choice {
-            PaceChoice::Capture => Self::Capture,
-            PaceChoice::Rtp => Self::Rtp,
-            PaceChoice::Asap => Self::Asap,
-        }
-    }
+    #[command(flatten)]
+    journal: journal::Options,
+    #[command(flatten)]
+    capture: capture::Options,
 }
 
 /// What a recording is.
@@ -76,12 +49,17 @@ impl From<PaceChoice> for Pace {
 enum Kind {
     /// A packet capture, classic or ng.
     Capture,
+    /// A journal of a shard.
+    Journal,
 }
 
 impl Kind {
-    /// The kind of file that begins with `magic`; `None`: none we know.
-    const fn of(magic: [u8; 4]) -> Option<Self> {
-        match u32::from_be_bytes(magic) {
+    /// The kind of file that begins with `first`; `None`: none we know.
+    fn of(first: &[u8]) -> Option<Self> {
+        if first.starts_with(&MAGIC) {
+            return Some(Self::Journal);
+        }
+        match u32::from_be_bytes(*first.first_chunk()?) {
             // pcapng's section header reads the same in both byte orders; classic pcap has micro- and
             // nanoseconds in both, and a form with longer record headers.
             0x0a0d_0d0a | 0xa1b2_c3d4 | 0xd4c3_b2a1 | 0xa1b2_3c4d | 0x4d3c_b2a1 | 0x34cd_b2a1 => {
@@ -90,6 +68,15 @@ impl Kind {
             _ => None,
         }
     }
+}
+
+/// What a replay came to that was not in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Nothing is known to differ.
+    Agrees,
+    /// A journal came out otherwise than it was recorded.
+    Differs,
 }
 
 /// Why a replay failed, or ended early.
@@ -102,13 +89,24 @@ enum ReplayError {
     #[error("{0}")]
     Input(String),
     /// The recording is none.
-    #[error("{0}: this is no capture (pcap, pcapng)")]
+    #[error("{0}: this is neither a journal nor a capture (pcap, pcapng)")]
     UnknownKind(String),
     /// The recording is broken; what could be read was reported.
     #[error("{path}: {error}; the report covers what was read before")]
     Broken {
         path: String,
         error: antiphon_core::replay::CaptureError,
+    },
+    /// A journal does not hold the whole run; what could be played was reported.
+    #[error("{path}: {why}; the report covers what could be played")]
+    Partial { path: String, why: String },
+    /// An option is for the other kind of recording.
+    #[error("{option} is for {wanted}, and {path} is {found}")]
+    OtherKind {
+        option: &'static str,
+        wanted: &'static str,
+        path: String,
+        found: &'static str,
     },
     /// Standard output is closed.
     #[error("the report cannot be written: {0}")]
@@ -118,30 +116,45 @@ enum ReplayError {
 /// Replays the file and reports on standard output. Anything but a whole, readable file ends in a failure.
 #[must_use]
 pub fn run(arguments: &Arguments) -> ExitCode {
-    let result = kind_of(arguments).and_then(|kind| match kind {
-        Kind::Capture => capture::run(arguments),
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    match replay(arguments) {
+        Ok(Outcome::Agrees) => ExitCode::SUCCESS,
+        Ok(Outcome::Differs) => ExitCode::from(EXIT_DIFFERS),
         Err(error) => {
             // The last words; if they cannot be said, the exit code still tells.
             writeln!(io::stderr(), "antiphon replay: {error}").ok();
-            ExitCode::FAILURE
+            ExitCode::from(EXIT_FAILED)
         }
+    }
+}
+
+fn replay(arguments: &Arguments) -> Result<Outcome, ReplayError> {
+    let other_kind = |option, wanted, found| ReplayError::OtherKind {
+        option,
+        wanted,
+        path: arguments.file.display().to_string(),
+        found,
+    };
+    let (file, journal, capture) = (&arguments.file, &arguments.journal, &arguments.capture);
+    match kind_of(arguments)? {
+        Kind::Capture => match journal.given() {
+            Some(option) => Err(other_kind(option, "journals", "a capture")),
+            None => capture::run(file, capture, arguments.json).map(|()| Outcome::Agrees),
+        },
+        Kind::Journal => match capture.given() {
+            Some(option) => Err(other_kind(option, "captures", "a journal")),
+            None => journal::run(file, journal, arguments.json),
+        },
     }
 }
 
 fn kind_of(arguments: &Arguments) -> Result<Kind, ReplayError> {
     let path = || arguments.file.display().to_string();
-    let mut magic = Vec::with_capacity(4);
+    let mut first = Vec::with_capacity(MAGIC.len());
     File::open(&arguments.file)
-        .and_then(|file| file.take(4).read_to_end(&mut magic))
+        .and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut first))
         .map_err(|error| ReplayError::Unreadable {
             path: path(),
             error,
         })?;
-    let magic = magic.try_into().ok();
-    magic
-        .and_then(Kind::of)
-        .ok_or_else(|| ReplayError::UnknownKind(path()))
+    Kind::of(&first).ok_or_else(|| ReplayError::UnknownKind(path()))
 }

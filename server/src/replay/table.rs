@@ -1,9 +1,8 @@
 //! The report as a table that a person reads at a glance.
 
-use std::fmt::Write as _;
-
 use antiphon_core::replay::{Report, StreamReport, Totals};
 
+use super::columns::{self, line};
 use super::{json, warnings};
 
 const HEAD: [&str; 15] = [
@@ -20,7 +19,7 @@ pub(super) fn text(report: &Report) -> String {
         text.push_str("no RTP streams\n");
     } else {
         let rows: Vec<_> = report.streams.iter().map(row).collect();
-        write_table(&mut text, &rows);
+        columns::write(&mut text, HEAD, TEXT_COLUMNS, &rows);
     }
     text.push('\n');
     totals(&mut text, report);
@@ -102,36 +101,4 @@ fn row(stream: &StreamReport) -> [String; 15] {
         ),
         or_dash(stream.talk_spurts.map(|spurts| spurts.to_string())),
     ]
-}
-
-/// Columns as wide as their widest entry, two blanks between: text at the left, numbers at the right.
-fn write_table(text: &mut String, rows: &[[String; 15]]) {
-    let mut widths = HEAD.map(str::len);
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.len());
-        }
-    }
-    write_row(text, &widths, HEAD.iter().copied());
-    for row in rows {
-        write_row(text, &widths, row.iter().map(String::as_str));
-    }
-}
-
-fn write_row<'a>(text: &mut String, widths: &[usize; 15], cells: impl Iterator<Item = &'a str>) {
-    let mut row = String::new();
-    for (column, (cell, width)) in cells.zip(widths).enumerate() {
-        let written = if column < TEXT_COLUMNS {
-            write!(row, "{cell:<width$}  ")
-        } else {
-            write!(row, "{cell:>width$}  ")
-        };
-        written.expect("a string takes what is written to it");
-    }
-    line(text, row.trim_end());
-}
-
-fn line(text: &mut String, line: &str) {
-    text.push_str(line);
-    text.push('\n');
 }

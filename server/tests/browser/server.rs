@@ -34,6 +34,14 @@ impl Server {
         *self = Self::run(self.name, &http, self.media_port, &[]);
     }
 
+    /// Stops the server as a supervisor does; its exit code.
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        let id = self.process.id().to_string();
+        let signalled = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(signalled.expect("kill runs").success());
+        self.process.wait().expect("it is our child").code()
+    }
+
     /// Its UDP port.
     pub(crate) const fn media_port(&self) -> u16 {
         self.media_port

@@ -57,6 +57,7 @@ impl Rig {
         }
         let running = Shards {
             capture: None,
+            journal: None,
             links,
             runtime: "fake",
             reason: "this is a test".to_owned(),

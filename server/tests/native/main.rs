@@ -1,7 +1,10 @@
 //! The real program over real sockets, called by str0m: an independent implementation of everything
 //! between the offer and the last packet.
 
+#[path = "../support/again.rs"]
+mod again;
 mod capture;
+mod journal;
 mod peer;
 mod server;
 

@@ -2,6 +2,7 @@
 //! files that are broken.
 
 mod broken;
+mod journal;
 mod keyed;
 mod truth;
 

@@ -3,6 +3,7 @@
 //! It opens what the peer sends and says what it was; where it goes is the shard's business.
 
 mod feedback;
+mod mark;
 mod receiver;
 mod sender;
 mod statistics;
@@ -10,6 +11,7 @@ mod statistics;
 use std::time::Duration;
 
 pub(crate) use self::feedback::Ask;
+pub(crate) use self::mark::MediaMark;
 pub(crate) use self::receiver::{Carries, Receiver, SenderClock};
 pub(crate) use self::sender::{Forwarded, Sender, TrackKey};
 use crate::ids::SessionKey;

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits::KEYFRAME_REQUEST_INTERVAL;
 use crate::plan::{Codec, MediaKind};
 use crate::receive::ReceiveStatistics;
 use crate::repair::NackGenerator;
-use crate::srtp::ReplayWindow;
+use crate::srtp::{RTP_INDEX_END, ReplayWindow};
 use crate::time::{NtpTime, Timestamp, earliest};
 
 /// What a source carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Carries {
     /// Media itself.
     Media,
@@ -19,7 +21,7 @@ pub(crate) enum Carries {
 }
 
 /// The publisher's clocks, as its last sender report tied them, moved to our wall time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SenderClock {
     /// Our wall time of the report's instant.
     pub(crate) ntp: NtpTime,
@@ -52,7 +54,57 @@ pub(crate) struct Receiver {
     pub(crate) used: Timestamp,
 }
 
+/// Where a receiver stands, but for its figures and what it asked for.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct ReceiverMark {
+    pub(crate) ssrc: u32,
+    pub(crate) media: u8,
+    carries: Carries,
+    codec: Codec,
+    nack: bool,
+    /// Rollover counter and sequence number.
+    highest: Option<u64>,
+    clock: Option<SenderClock>,
+    alive: bool,
+    used: Timestamp,
+}
+
 impl Receiver {
+    pub(crate) fn mark(&self) -> ReceiverMark {
+        ReceiverMark {
+            ssrc: self.ssrc,
+            media: self.media,
+            carries: self.carries,
+            codec: self.codec,
+            nack: self.nack.is_some(),
+            highest: self.window.highest(),
+            clock: self.clock,
+            alive: self.alive,
+            used: self.used,
+        }
+    }
+
+    /// A receiver that goes on where another stood.
+    pub(crate) fn resumed(mark: ReceiverMark, announced: bool) -> Self {
+        let ReceiverMark { ssrc, media, .. } = mark;
+        let source = (ssrc, announced);
+        let new = Self::new(
+            source,
+            media,
+            mark.carries,
+            mark.codec,
+            mark.nack,
+            mark.used,
+        );
+        let highest = mark.highest.filter(|highest| *highest < RTP_INDEX_END);
+        Self {
+            window: highest.map_or_else(ReplayWindow::default, ReplayWindow::starting_at),
+            clock: mark.clock,
+            alive: mark.alive,
+            ..new
+        }
+    }
+
     pub(crate) fn new(
         (ssrc, announced): (u32, bool),
         media: u8,

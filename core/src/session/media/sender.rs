@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::SessionKey;
 use crate::limits::{DATAGRAM_BYTES_MAX, SRTP_OVERHEAD_BYTES_MAX};
 use crate::net::Path;
@@ -9,7 +11,7 @@ use crate::plan::{Codec, LocalSource, MediaKind, MediaPlan};
 use crate::receive::RateMeter;
 use crate::repair::RetransmitBudget;
 use crate::rng::Rng;
-use crate::route::rewrite::{Rewriter, Source, Vp8Picture};
+use crate::route::rewrite::{Rewriter, RewriterMark, Source, Vp8Picture};
 use crate::session::Context;
 use crate::session::media::Incoming;
 use crate::session::media::receiver::SenderClock;
@@ -91,7 +93,44 @@ pub(crate) struct Sender {
     reported: u64,
 }
 
+/// Where a sender stands, but for figures and what it was asked for.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct SenderMark {
+    origin: Option<u32>,
+    rewriter: RewriterMark,
+    /// Highest index sealed.
+    sealed: Option<u64>,
+    /// Next number of a retransmission, and the highest index sealed of them.
+    rtx: Option<(u16, Option<u64>)>,
+}
+
 impl Sender {
+    pub(crate) fn mark(&self) -> SenderMark {
+        let highest = |source: &Option<SendSource>| source.as_ref()?.highest();
+        let rtx = self.rtx.as_ref();
+        SenderMark {
+            origin: self.origin,
+            rewriter: self.rewriter.mark(),
+            sealed: highest(&self.source),
+            rtx: rtx.map(|rtx| (rtx.sequence_number, highest(&rtx.source))),
+        }
+    }
+
+    /// Goes on where another stood. It must have its key, and follow what that followed.
+    pub(crate) fn resume(&mut self, mark: SenderMark) {
+        self.origin = mark.origin;
+        self.rewriter.resume(mark.rewriter);
+        if let (Some(source), Some(sealed)) = (&mut self.source, mark.sealed) {
+            source.skip_to(sealed);
+        }
+        if let (Some(rtx), Some((number, sealed))) = (&mut self.rtx, mark.rtx) {
+            rtx.sequence_number = number;
+            if let (Some(source), Some(sealed)) = (&mut rtx.source, sealed) {
+                source.skip_to(sealed);
+            }
+        }
+    }
+
     pub(crate) fn new(local: LocalSource, clock_rate: u32, rng: &mut Rng) -> Self {
         // A first number below 2^15 keeps the receiver's guess of the rollover counter right even when
         // the first packets are lost (RFC 3711 §3.3.1).

@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use is::Sha1HmacProvider;
 use is::stun::StunMessage;
+use serde::{Deserialize, Serialize};
 
 use super::Sink;
 use super::paths::Question;
@@ -44,7 +45,9 @@ pub(super) struct Checks {
     secret: [u8; 16],
 }
 
-struct Credentials {
+/// What both sides sign their checks with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Credentials {
     local: IceCredentials,
     remote: IceCredentials,
     generation: u32,
@@ -90,6 +93,16 @@ impl Checks {
             transactions: VecDeque::new(),
             secret,
         }
+    }
+
+    /// The credentials accepted: those of now, then those that a restart under way replaces.
+    pub(super) fn credentials(&self) -> (Credentials, Option<Credentials>) {
+        (self.current.clone(), self.previous.clone())
+    }
+
+    /// Goes on with these.
+    pub(super) fn resume(&mut self, (current, previous): (Credentials, Option<Credentials>)) {
+        (self.current, self.previous) = (current, previous);
     }
 
     /// Begins a restart. If one is unfinished, what worked before both stays accepted.

@@ -23,9 +23,11 @@ pub use self::identity::{Identity, IdentityError};
 pub use self::paths::Checked;
 pub use self::secrets::SecretSink;
 
-use self::checks::Checks;
+use self::checks::{Checks, Credentials};
 use self::handshake::{Handshake, Step};
 use self::paths::Paths;
+use serde::{Deserialize, Serialize};
+
 use crate::ids::SessionId;
 use crate::message::{CloseReason, DropReason, ProfileName};
 use crate::net::Path;
@@ -80,6 +82,13 @@ pub struct Transport {
     closed: Option<CloseReason>,
 }
 
+/// Where a connected transport stands, but for the transactions it remembers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct TransportMark {
+    credentials: (Credentials, Option<Credentials>),
+    paths: Paths,
+}
+
 impl std::fmt::Debug for Transport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Transport").finish_non_exhaustive()
@@ -107,6 +116,20 @@ impl Transport {
             connected: None,
             closed: None,
         }
+    }
+
+    pub(crate) fn mark(&self) -> TransportMark {
+        TransportMark {
+            credentials: self.checks.credentials(),
+            paths: self.paths.clone(),
+        }
+    }
+
+    /// Goes on where another stood, its handshake done.
+    pub(crate) fn resume(&mut self, mark: TransportMark) {
+        self.checks.resume(mark.credentials);
+        self.paths = mark.paths.sound();
+        self.handshake.resume();
     }
 
     /// Handles a STUN message: an authenticated check, which is answered, or the answer to one of ours.

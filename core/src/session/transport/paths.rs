@@ -3,6 +3,8 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::checks::Check;
 use crate::limits::{PATH_QUESTION_INTERVAL, SESSION_PATHS_MAX};
 use crate::net::Path;
@@ -23,6 +25,7 @@ const SILENCE_UNNOMINATED: Duration = Duration::from_secs(8);
 /// That a check came from an address does not say that the peer is there: who has the credentials may put
 /// any address on it. The path over which the handshake begins is shown by its end, as our half of the
 /// secret goes there. Any other must answer a check of ours before we move to it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Paths {
     /// At most [`SESSION_PATHS_MAX`]. A path keeps its place for as long as it is proved.
     proved: Vec<Standing>,
@@ -39,7 +42,7 @@ pub(super) struct Paths {
 }
 
 /// A check of ours that a path has to answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Question {
     /// No other question of the session has it.
     pub(super) number: u32,
@@ -48,7 +51,7 @@ pub(super) struct Question {
 }
 
 /// What we know of one proved path. All times are of authenticated packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Standing {
     path: Path,
     /// PRIORITY of its last check.
@@ -86,6 +89,15 @@ impl Paths {
             begun: false,
             questions: 0,
         }
+    }
+
+    /// The same, if a journal that is not sound says something else than there can be.
+    pub(super) fn sound(mut self) -> Self {
+        self.proved.truncate(SESSION_PATHS_MAX);
+        let count = self.proved.len();
+        let known = |place: &usize| *place < count;
+        (self.current, self.early) = (self.current.filter(known), self.early.filter(known));
+        self
     }
 
     /// Where to send; `None` before the first check.

@@ -64,7 +64,7 @@ impl KeyingMaterial {
     }
 
     /// A second copy, for a record of the run; not `Clone`, so that each copy is a decision.
-    fn duplicate(&self) -> Self {
+    pub(crate) fn duplicate(&self) -> Self {
         Self {
             bytes: self.bytes,
             length: self.length,
@@ -180,6 +180,12 @@ impl Handshake {
             is_connected: false,
             waits_to_start: role == DtlsRole::Client,
         }
+    }
+
+    /// Takes the handshake for done, as it was in an earlier run.
+    pub(super) const fn resume(&mut self) {
+        self.is_connected = true;
+        self.waits_to_start = false;
     }
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {

@@ -79,6 +79,11 @@ impl Tape {
         self.lock().values().map(VecDeque::len).sum()
     }
 
+    /// Forgets those not played.
+    pub(crate) fn clear(&self) {
+        self.lock().clear();
+    }
+
     /// Whether every outcome was played.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -1,0 +1,137 @@
+//! What a journal that forgot its beginning still knows of each session.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::player::{Difference, Differs};
+use crate::ids::SessionId;
+use crate::message::Event;
+use crate::time::Timestamp;
+
+/// How much of a session a journal has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// All from its opening on: what it tells is what it told.
+    Whole,
+    /// From its birth record at this time on: what came before is missing.
+    FromBirth(Timestamp),
+    /// Not all: chunks were lost at this time, while it lived.
+    LostAt(Timestamp),
+    /// Nothing to begin with: its packets are dropped.
+    Nothing,
+}
+
+/// One session of a ring, and how its replay went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    /// Which.
+    pub session: SessionId,
+    /// How much of it there is.
+    pub known: Known,
+    /// Events that it told, figures left out.
+    pub events: u64,
+    /// How it first told something else; only of what is known whole would that be a fault of the replay.
+    pub difference: Option<Box<Difference>>,
+}
+
+impl Standing {
+    /// Whether the journal has all of it.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.known == Known::Whole
+    }
+}
+
+/// The sessions of a ring.
+#[derive(Debug, Default)]
+pub(super) struct Standings {
+    of: BTreeMap<SessionId, Standing>,
+    ended: BTreeSet<SessionId>,
+}
+
+impl Standings {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Standing> {
+        self.of.values()
+    }
+
+    pub(super) fn note_birth(&mut self, session: SessionId, at: Timestamp) {
+        let known = Known::FromBirth(at);
+        let standing = self.find(session, known);
+        if standing.known == Known::Nothing {
+            standing.known = known;
+        }
+    }
+
+    pub(super) fn note_lost(&mut self, now: Timestamp) {
+        for standing in self.of.values_mut() {
+            if standing.is_complete() && !self.ended.contains(&standing.session) {
+                standing.known = Known::LostAt(now);
+            }
+        }
+    }
+
+    /// Compares what was told in a turn, session by session; the first difference of one that is known whole.
+    pub(super) fn compare(
+        &mut self,
+        (turn, now): (u64, Timestamp),
+        recorded: Vec<Event>,
+        replayed: Vec<Event>,
+    ) -> Option<Difference> {
+        let told = recorded.iter().chain(&replayed);
+        let sessions: BTreeSet<_> = told.filter_map(session_of).collect();
+        let mut first = None;
+        for session in sessions {
+            let mine = |events: &[Event]| -> Vec<Event> {
+                let mine = events.iter().filter(|it| session_of(it) == Some(session));
+                mine.cloned().collect()
+            };
+            let (recorded, replayed) = (mine(&recorded), mine(&replayed));
+            let opens = matches!(recorded.first(), Some(Event::Opened { .. }));
+            let known = if opens { Known::Whole } else { Known::Nothing };
+            let standing = self.find(session, known);
+            standing.events += recorded.len() as u64;
+            if let (Some(what), None) = (differs(&recorded, &replayed), &standing.difference) {
+                let difference = Difference { turn, now, what };
+                if standing.is_complete() {
+                    first.get_or_insert_with(|| difference.clone());
+                }
+                standing.difference = Some(Box::new(difference));
+            }
+            if matches!(recorded.last(), Some(Event::Closed { .. })) {
+                self.ended.insert(session);
+            }
+        }
+        first
+    }
+
+    fn find(&mut self, session: SessionId, known: Known) -> &mut Standing {
+        self.of.entry(session).or_insert(Standing {
+            session,
+            known,
+            events: 0,
+            difference: None,
+        })
+    }
+}
+
+fn differs(recorded: &[Event], replayed: &[Event]) -> Option<Differs> {
+    let count = recorded.len().max(replayed.len());
+    let mut pairs = (0..count).map(|place| (recorded.get(place), replayed.get(place)));
+    let (recorded, replayed) = pairs.find(|(recorded, replayed)| recorded != replayed)?;
+    Some(Differs::Event {
+        recorded: recorded.cloned().map(Box::new),
+        replayed: replayed.cloned().map(Box::new),
+    })
+}
+
+/// The session of an event that depends on nothing but the session's own input. Figures also count what others sent
+/// to it.
+const fn session_of(event: &Event) -> Option<SessionId> {
+    match event {
+        Event::Opened { session, .. }
+        | Event::Connected { session, .. }
+        | Event::TrackAdded { session, .. }
+        | Event::TrackRemoved { session, .. }
+        | Event::Closed { session, .. } => Some(*session),
+        _ => None,
+    }
+}

@@ -1,0 +1,147 @@
+//! The report as one JSON object; its keys are described in `docs/journal.md`.
+
+use antiphon_core::journal::{EndReason, Header, Payloads, Retention};
+use antiphon_core::time::Timestamp;
+use serde_json::{Map, Value, json};
+
+use super::ledger::{SessionRow, Traffic};
+use super::play::{Played, Verdict};
+use super::window::Window;
+use super::{Line, describe, table};
+
+/// The object and a line feed; with the events, if they are wanted.
+pub(super) fn object(
+    header: &Header,
+    played: &Played,
+    window: &Window,
+    lines: Option<&[Line]>,
+) -> String {
+    let sessions = played.ledger.sessions.iter();
+    let sessions: Vec<_> = sessions
+        .filter(|(session, _)| window.has_session(Some(**session)))
+        .map(|(id, known)| session(&id.to_string(), known))
+        .collect();
+    let mut object = json!({
+        "kind": "journal",
+        "verdict": played.verdict(header).name(),
+        "why": why(header, played),
+        "journal": journal(header, played),
+        "turns": played.turns,
+        "turns_agreed": played.turns_agreed(),
+        "digest": played.digest.to_string(),
+        "difference": difference(played),
+        "error": played.error.map(|error| error.to_string()),
+        "lost": lost(played),
+        "sessions": sessions,
+        "faults": faults(played),
+        "received": traffic(played.ledger.received),
+        "sent": traffic(played.ledger.sent),
+        "events": played.ledger.events,
+        "wall_seconds": played.wall.as_secs_f64(),
+        "journal_seconds_per_second": played.speed(),
+    });
+    if let (Some(lines), Some(object)) = (lines, object.as_object_mut()) {
+        object.insert("timeline".to_owned(), lines.iter().map(event).collect());
+    }
+    format!("{object:#}\n")
+}
+
+fn why(header: &Header, played: &Played) -> Value {
+    match played.verdict(header) {
+        Verdict::Exact | Verdict::Differs | Verdict::Stopped => Value::Null,
+        _ => table::why(header, played).into(),
+    }
+}
+
+/// Seconds since the shard began, to the nanosecond.
+pub(super) fn seconds(at: Timestamp) -> f64 {
+    at.since(Timestamp::ZERO).as_secs_f64()
+}
+
+fn journal(header: &Header, played: &Played) -> Value {
+    let (first, last) = played.span.unzip();
+    let retention = match header.retention {
+        Retention::Whole { .. } => "whole",
+        Retention::Ring { .. } => "ring",
+    };
+    let payloads = match header.payloads {
+        Payloads::Full => "full",
+        Payloads::Headers => "headers",
+    };
+    let end = played.end.map(|end| match end {
+        EndReason::Stopped => "stopped",
+        EndReason::BudgetSpent => "budget-spent",
+        EndReason::Fault => "fault",
+        _ => "other",
+    });
+    json!({
+        "software": header.software,
+        "shard": header.shard.0,
+        "unix_seconds": header.unix.as_secs_f64(),
+        "retention": retention,
+        "payloads": payloads,
+        "first": first.map(seconds),
+        "last": last.map(seconds),
+        "seconds": played.duration().as_secs_f64(),
+        "end": end,
+    })
+}
+
+fn difference(played: &Played) -> Value {
+    let Some(difference) = &played.difference else {
+        return Value::Null;
+    };
+    json!({
+        "turn": difference.turn,
+        "at": seconds(difference.now),
+        "what": table::differs(&difference.what),
+    })
+}
+
+fn lost(played: &Played) -> Value {
+    let Some((at, _, lost)) = played.lost else {
+        return Value::Null;
+    };
+    json!({"after": seconds(at), "entries": lost.records, "bytes": lost.bytes})
+}
+
+fn session(id: &str, known: &SessionRow) -> Value {
+    json!({
+        "session": id,
+        "role": known.role.map(describe::role),
+        "opened": known.opened.map(seconds),
+        "connected": known.connected.map(seconds),
+        "closed": known.closed.map(|(at, _)| seconds(at)),
+        "reason": known.closed.map(|(_, reason)| reason.name()),
+        "received": known.received,
+        "sent": known.sent,
+        "events": known.events,
+    })
+}
+
+fn faults(played: &Played) -> Vec<Value> {
+    let faults = played.faults.iter();
+    let faults = faults.map(|fault| {
+        json!({
+            "turn": fault.turn,
+            "at": seconds(fault.now),
+            "session": fault.session.to_string(),
+        })
+    });
+    faults.collect()
+}
+
+fn traffic(traffic: Traffic) -> Value {
+    json!({"datagrams": traffic.datagrams, "bytes": traffic.bytes})
+}
+
+fn event(line: &Line) -> Value {
+    let mut object = Map::new();
+    object.insert("at".to_owned(), seconds(line.now).into());
+    let session = line.session.map(|session| session.to_string());
+    object.insert("session".to_owned(), session.into());
+    object.insert("event".to_owned(), line.told.kind.into());
+    object.insert("what".to_owned(), line.told.what.clone().into());
+    object.insert("measured".to_owned(), line.told.measured.clone().into());
+    object.into()
+}

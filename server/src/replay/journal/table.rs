@@ -1,0 +1,195 @@
+//! The report as a person reads it at a glance.
+
+use antiphon_core::journal::{Difference, Differs, Header, Payloads, ReadError, Retention};
+use antiphon_core::message::Event;
+use antiphon_core::time::Timestamp;
+
+use super::describe;
+use super::ledger::{SessionRow, Traffic};
+use super::play::{Played, Verdict};
+use super::window::Window;
+use crate::replay::columns::{self, line};
+
+const HEAD: [&str; 9] = [
+    "session",
+    "opened",
+    "for",
+    "ended",
+    "why",
+    "connected after ms",
+    "received",
+    "sent",
+    "events",
+];
+/// Columns of text, which stand at the left.
+const TEXT_COLUMNS: usize = 5;
+
+/// What it shows, sessions, totals.
+pub(super) fn text(header: &Header, played: &Played, window: &Window) -> String {
+    let mut text = String::new();
+    line(&mut text, &verdict(header, played));
+    text.push('\n');
+    let sessions = played.ledger.sessions.iter();
+    let rows: Vec<_> = sessions
+        .filter(|(session, _)| window.has_session(Some(**session)))
+        .map(|(session, known)| row(session.to_string(), known))
+        .collect();
+    if rows.is_empty() {
+        line(&mut text, "no sessions");
+    } else {
+        columns::write(&mut text, HEAD, TEXT_COLUMNS, &rows);
+    }
+    text.push('\n');
+    totals(&mut text, header, played);
+    text
+}
+
+/// The verdict in a sentence, and what it rests on.
+fn verdict(header: &Header, played: &Played) -> String {
+    let (turns, digest) = (played.turns, played.digest);
+    match played.verdict(header) {
+        Verdict::Exact => format!("exact: all {turns} turns came out as recorded; digest {digest}"),
+        Verdict::Stopped => format!("stopped after {turns} turns, which came out as recorded"),
+        Verdict::Differs => {
+            let difference = played.difference.as_ref();
+            difference.map_or_else(String::new, |difference| {
+                format!("differs: {}", first_difference(difference))
+            })
+        }
+        other => format!(
+            "{}: {}; {} of {turns} turns came out as recorded",
+            other.name(),
+            why(header, played),
+            played.turns_agreed(),
+        ),
+    }
+}
+
+/// Why no more than a part can be said of the run.
+pub(super) fn why(header: &Header, played: &Played) -> String {
+    if header.payloads == Payloads::Headers {
+        return "payloads of media were not recorded, so nothing can be opened".to_owned();
+    }
+    if let Some((at, _, lost)) = played.lost {
+        let (records, bytes) = (lost.records, lost.bytes);
+        return format!("{records} entries ({bytes} bytes) are missing, the first after {at}");
+    }
+    match played.error {
+        Some(error) => error.to_string(),
+        None => "the journal has no end: its writer was cut off".to_owned(),
+    }
+}
+
+/// How a run first differed, in words.
+pub(super) fn first_difference(difference: &Difference) -> String {
+    let Difference { turn, now, what } = difference;
+    format!("turn {turn} at {now}: {}", differs(what))
+}
+
+/// What differed, in words: then, and now.
+pub(super) fn differs(what: &Differs) -> String {
+    match what {
+        Differs::Event { recorded, replayed } => format!(
+            "recorded {}, replayed {}",
+            event(recorded.as_deref()),
+            event(replayed.as_deref())
+        ),
+        Differs::Sends { recorded, replayed } => match recorded {
+            Some(count) => format!("recorded a send of {count} datagrams, replayed {replayed}"),
+            None => format!("recorded no send, replayed one of {replayed} datagrams"),
+        },
+        Differs::Deadline { recorded, replayed } => format!(
+            "recorded a deadline of {}, replayed {}",
+            time(*recorded),
+            time(*replayed)
+        ),
+        Differs::Handshakes => "a handshake was called less often than recorded".to_owned(),
+        Differs::Bytes => "the datagrams sent are others, or went elsewhere".to_owned(),
+    }
+}
+
+fn event(event: Option<&Event>) -> String {
+    let Some(event) = event else {
+        return "no event".to_owned();
+    };
+    let told = describe::event(event).text();
+    match describe::session_of(event) {
+        Some(session) => format!("the event \"{told}\" of {session}"),
+        None => format!("the event \"{told}\""),
+    }
+}
+
+fn time(at: Option<Timestamp>) -> String {
+    at.map_or("none".to_owned(), |at| at.to_string())
+}
+
+fn row(session: String, known: &SessionRow) -> [String; 9] {
+    let dash = || "-".to_owned();
+    let setup = known.opened.zip(known.connected);
+    let setup = setup.map(|(opened, connected)| connected.since(opened).as_secs_f64() * 1e3);
+    [
+        session,
+        known.opened.map_or_else(dash, |at| at.to_string()),
+        known.role.map_or_else(dash, describe::role),
+        known.closed.map_or_else(dash, |(at, _)| at.to_string()),
+        known.closed.map_or_else(
+            || "still open".to_owned(),
+            |(_, reason)| reason.name().to_owned(),
+        ),
+        setup.map_or_else(dash, |ms| format!("{ms:.1}")),
+        known.received.to_string(),
+        known.sent.to_string(),
+        known.events.to_string(),
+    ]
+}
+
+fn totals(text: &mut String, header: &Header, played: &Played) {
+    let (first, last) = played.span.unwrap_or((Timestamp::ZERO, Timestamp::ZERO));
+    let seconds = played.duration().as_secs_f64();
+    let kept = match header.retention {
+        Retention::Whole { .. } => "whole",
+        Retention::Ring { .. } => "ring",
+    };
+    let Header {
+        software, shard, ..
+    } = header;
+    let shard = shard.0;
+    line(
+        text,
+        &format!(
+            "Journal {first} to {last} ({seconds:.3} s), shard {shard}, {kept}, by {software:?}"
+        ),
+    );
+    let Traffic { datagrams, bytes } = played.ledger.received;
+    let sent = played.ledger.sent;
+    line(
+        text,
+        &format!(
+            "Datagrams {datagrams} in ({bytes} bytes), {} out ({} bytes)",
+            sent.datagrams, sent.bytes
+        ),
+    );
+    let events: u64 = played.ledger.events.values().sum();
+    let kinds = played.ledger.events.iter();
+    let kinds: Vec<_> = kinds
+        .map(|(kind, count)| format!("{kind} {count}"))
+        .collect();
+    line(text, &format!("Events {events}: {}", kinds.join(", ")));
+    let (wall, speed) = (played.wall.as_secs_f64(), played.speed());
+    line(
+        text,
+        &format!("Played in {wall:.3} s: {speed:.0} s of journal a second"),
+    );
+    for fault in &played.faults {
+        let (turn, now, session) = (fault.turn, fault.now, fault.session);
+        line(
+            text,
+            &format!("  ! session {session} faulted in turn {turn} at {now}"),
+        );
+    }
+    if let Some(ReadError::CutOff { .. }) = played.error
+        && played.end.is_some()
+    {
+        line(text, "  ! something follows the end of the recording");
+    }
+}

@@ -1,0 +1,122 @@
+//! What of a run is printed: a span of its time, and one session's part.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use antiphon_core::ids::SessionId;
+use antiphon_core::time::Timestamp;
+
+/// What of a run is printed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Window {
+    pub(super) from: Option<Moment>,
+    pub(super) until: Option<Moment>,
+    pub(super) session: Option<SessionId>,
+}
+
+impl Window {
+    /// Whether what happened then is printed. Both ends belong to it.
+    pub(super) fn has_time(&self, now: Timestamp) -> bool {
+        let passed = now.since(Timestamp::ZERO);
+        self.from.is_none_or(|from| passed >= from.0)
+            && self.until.is_none_or(|until| passed <= until.0)
+    }
+
+    /// Whether what concerns a session, or none, is printed.
+    pub(super) fn has_session(&self, session: Option<SessionId>) -> bool {
+        self.session.is_none() || session == self.session
+    }
+}
+
+/// A time of the journal: so long after the shard began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moment(pub(super) Duration);
+
+/// `90`, `12.5`, `1m30s`, `2h`, or as times are printed: `0:01:30.5`.
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let seconds = if text.contains(':') {
+            of_colons(text)
+        } else {
+            of_units(text)
+        };
+        seconds
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            .map(Self)
+            .ok_or_else(|| "a time is seconds (12.5), or such as 1m30s or 0:01:30.5".to_owned())
+    }
+}
+
+fn of_colons(text: &str) -> Option<f64> {
+    let mut seconds = 0.0;
+    for part in text.split(':') {
+        seconds = seconds * 60.0 + number(part)?;
+    }
+    Some(seconds)
+}
+
+fn of_units(text: &str) -> Option<f64> {
+    let (mut seconds, mut rest) = (0.0, text);
+    while let Some(at) = rest.find(['h', 'm', 's']) {
+        let (value, unit) = rest.split_at(at);
+        let (unit, after) = unit.split_at(1);
+        let unit = match unit {
+            "h" => 3_600.0,
+            "m" => 60.0,
+            _ => 1.0,
+        };
+        seconds += number(value)? * unit;
+        rest = after;
+    }
+    if rest.is_empty() && !text.is_empty() {
+        return Some(seconds);
+    }
+    Some(seconds + number(rest)?)
+}
+
+/// No sign, no exponent, no word such as "inf".
+fn number(text: &str) -> Option<f64> {
+    let is_plain = text
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.');
+    text.parse().ok().filter(|_| is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        for (text, ms) in [
+            ("90", 90_000),
+            ("12.5", 12_500),
+            ("1m30s", 90_000),
+            ("1m30", 90_000),
+            ("2h1s", 7_201_000),
+            ("0:01:30.5", 90_500),
+            ("0", 0),
+        ] {
+            assert_eq!(
+                text.parse(),
+                Ok(Moment(Duration::from_millis(ms))),
+                "{text}"
+            );
+        }
+        for wrong in [
+            "",
+            "x",
+            "-1",
+            "1e3",
+            "inf",
+            "1x",
+            "s",
+            "1::2",
+            "9".repeat(400).as_str(),
+        ] {
+            assert!(wrong.parse::<Moment>().is_err(), "{wrong}");
+        }
+    }
+}
