@@ -173,6 +173,8 @@ pub const SPEAKER_EVENT_INTERVAL: Duration = Duration::from_millis(300);
 
 // --- RTCP ---
 
+/// Between reports of a session whose media flows.
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Sequence numbers and keyframes one RTCP datagram may ask for; more is a flood, and the peer asks again.
 pub const ASKS_PER_DATAGRAM_MAX: usize = 512;
 /// Sequence numbers one NACK of ours names: 64 is a burst of 80 kB, more calls for a keyframe.

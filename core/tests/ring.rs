@@ -12,7 +12,7 @@ use antiphon_core::drive::{Pump, TransmitMeta};
 use antiphon_core::ids::SessionId;
 use antiphon_core::journal::{
     Chunk, EndReason, Header, Known, Payloads, Player, Reader, Record, Recorder, Retention, Ring,
-    Sink, Standing, Step, Taken, Witness, begin, put,
+    Sink, Standing, Step, Taken, Witness, begin, put, redact,
 };
 use antiphon_core::message::{Role, ShardStats, Target};
 use antiphon_core::rng::Seed;
@@ -233,4 +233,30 @@ fn without_its_birth_a_session_is_not_there() {
         without.stats.rtp_received,
         played.stats.rtp_received
     );
+}
+
+/// How a session stood is its passwords, keys and addresses.
+#[test]
+fn a_redacted_ring_does_not_say_how_sessions_stood() {
+    let (mut world, both, header) = recorded_world(9);
+    let speaker = world.publish(1, 1);
+    world.connect_all();
+    let [audio, _] = world.mids(speaker)[..] else {
+        panic!("it publishes two tracks");
+    };
+    for number in 0..100_u32 {
+        world.send(speaker, audio, 960 * number, false, &[number as u8; 80]);
+        world.run_for(Duration::from_millis(20));
+    }
+    drop(world);
+    let (_, dump) = journals(&both, &header);
+    let births = |journal: &[u8]| {
+        let (_, reader) = Reader::new(journal).expect("it begins well");
+        let records = reader.map(|record| record.expect("it is whole"));
+        let stands = |record: &Record<'_>| matches!(record, Record::Birth(_) | Record::Counts(_));
+        records.filter(stands).count()
+    };
+    assert!(births(&dump) > 0);
+    let (redacted, error) = redact(&dump, &Seed::new([1; 32])).expect("it begins well");
+    assert_eq!((births(&redacted), error), (0, None));
 }

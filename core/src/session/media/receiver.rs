@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::limits::KEYFRAME_REQUEST_INTERVAL;
 use serde::{Deserialize, Serialize};
 
-use crate::limits::KEYFRAME_REQUEST_INTERVAL;
 use crate::plan::Codec;
 use crate::receive::ReceiveStatistics;
 use crate::repair::NackGenerator;
@@ -124,7 +124,7 @@ impl Receiver {
             codec,
             payload_type: None,
             clock: None,
-            keyframes: KeyframeThrottle::default(),
+            keyframes: KeyframeThrottle::new(KEYFRAME_REQUEST_INTERVAL),
             alive: false,
             nacks_sent: 0,
             recovered: 0,
@@ -141,8 +141,9 @@ impl Receiver {
 
 /// Coalesces keyframe requests: the first goes out at once, later ones at most one an interval, and none once
 /// a keyframe came.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct KeyframeThrottle {
+    interval: Duration,
     sent: Option<Timestamp>,
     wanted: bool,
     /// Requests sent.
@@ -150,6 +151,15 @@ pub(crate) struct KeyframeThrottle {
 }
 
 impl KeyframeThrottle {
+    pub(crate) const fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            sent: None,
+            wanted: false,
+            count: 0,
+        }
+    }
+
     /// Someone needs a keyframe.
     pub(crate) fn note_wanted(&mut self) {
         self.wanted = true;
@@ -174,7 +184,7 @@ impl KeyframeThrottle {
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
         let earliest = self
             .sent
-            .map_or(Timestamp::ZERO, |sent| sent + KEYFRAME_REQUEST_INTERVAL);
+            .map_or(Timestamp::ZERO, |sent| sent + self.interval);
         self.wanted.then_some(earliest)
     }
 }
@@ -206,7 +216,7 @@ mod tests {
 
     #[test]
     fn keyframe_requests_are_coalesced_to_one_an_interval() {
-        let mut throttle = KeyframeThrottle::default();
+        let mut throttle = KeyframeThrottle::new(KEYFRAME_REQUEST_INTERVAL);
         let mut sent = Vec::new();
         for ms in 0..2_000 {
             let now = Timestamp::from_millis(ms);
@@ -220,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_held_back_request_goes_out_later_unless_a_keyframe_came() {
-        let mut throttle = KeyframeThrottle::default();
+        let mut throttle = KeyframeThrottle::new(KEYFRAME_REQUEST_INTERVAL);
         throttle.note_wanted();
         assert!(throttle.poll(Timestamp::from_millis(1_000)));
         throttle.note_wanted();
