@@ -102,8 +102,9 @@ pub const NACK_TRIES_MAX: u8 = 10;
 /// Keyframe requests upstream per source are at least this far apart.
 pub const KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
 /// Sequence numbers remembered behind the highest, to know a second copy: 1 s at 8 Mbit/s. A packet
-/// older than that is refused.
-pub const SEQUENCE_WINDOW: usize = 1_024;
+/// older than that is refused. With the word being filled it is 16 words of bits: finding one of a power of two
+/// takes no division.
+pub const SEQUENCE_WINDOW: usize = 15 * 64;
 /// Age of a missing packet at which a keyframe is asked for instead: no decoder waits longer.
 pub const NACK_AGE_MAX: Duration = Duration::from_secs(1);
 /// Requests for one missing packet are at least this far apart, however short the round trip.
@@ -222,8 +223,8 @@ pub const JOURNAL_CHUNK_BYTES: usize = 256 << 10;
 /// Age at which a chunk is handed over though it is not full: what a crash of the machine can lose.
 pub const JOURNAL_CHUNK_AGE_MAX: Duration = Duration::from_millis(250);
 
-/// Each living session's birth is written again this often where a journal may forget its beginning. The rollover counter
-/// of a stream is guessed right from one that is this old up to 3,276 packets a second: 30 Mbit/s.
+/// Each living session's birth is written again this often where a journal may forget its beginning. The rollover
+/// counter of a stream is guessed right from one that is this old up to 3,276 packets a second: 30 Mbit/s.
 pub const JOURNAL_BIRTH_INTERVAL: Duration = Duration::from_secs(10);
 /// Births written after one turn, 1 to 3 kB each; 10,000 sessions take 2,500 turns of the 10 s.
 pub const JOURNAL_BIRTHS_EACH_TURN_MAX: usize = 4;
@@ -251,7 +252,9 @@ const _: () = assert!(
 );
 const _: () = assert!(SESSION_PATHS_MAX as u128 * 1_000 < 50 * PATH_QUESTION_INTERVAL.as_millis());
 const _: () = assert!(CACHE_BYTES_MAX.is_power_of_two() && CACHE_BYTES_MAX < u32::MAX as usize);
-const _: () = assert!(CACHE_PACKETS_MAX.is_power_of_two() && SEQUENCE_WINDOW.is_power_of_two());
+const _: () = assert!(CACHE_PACKETS_MAX.is_power_of_two());
+const _: () =
+    assert!(SEQUENCE_WINDOW.is_multiple_of(64) && (SEQUENCE_WINDOW / 64 + 1).is_power_of_two());
 const _: () = assert!(
     NACK_MISSING_MAX < SEQUENCE_WINDOW,
     "what is asked for is still accepted"

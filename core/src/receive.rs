@@ -74,7 +74,7 @@ impl ReceiveStatistics {
     }
 
     /// Takes note of a packet.
-    #[inline]
+    #[inline(always)]
     pub fn note_received(&mut self, packet: ReceivedPacket) {
         self.bytes += packet.bytes as u64;
         self.rate.note(packet.received, packet.bytes);
@@ -180,6 +180,7 @@ impl ReceiveStatistics {
     }
 
     /// RFC 3550 §A.8.
+    #[inline(always)]
     fn note_transit(&mut self, packet: &ReceivedPacket) {
         if self.clock_rate != packet.clock_rate {
             self.clock_rate = packet.clock_rate;

@@ -5,7 +5,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use antiphon_core::drive::{Pump, TransmitMeta};
@@ -24,15 +24,38 @@ use crate::support::{World, publisher, shard, vp8};
 
 const RING_BYTES: usize = 300 << 10;
 
-/// Keeps everything, and the end of it in a ring as well.
+/// Keeps everything, and the end of it in a ring as well; unless it is full.
 #[derive(Clone)]
-struct Both(Arc<Mutex<(Vec<u8>, Ring)>>);
+struct Both(Arc<Mutex<Kept>>);
+
+struct Kept {
+    whole: Vec<u8>,
+    ring: Ring,
+    is_full: bool,
+}
+
+impl Both {
+    fn new(ring_bytes: usize) -> Self {
+        Self(Arc::new(Mutex::new(Kept {
+            whole: Vec::new(),
+            ring: Ring::new(ring_bytes),
+            is_full: false,
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().expect("nobody panics with it")
+    }
+}
 
 impl Sink for Both {
     fn take(&mut self, chunk: Chunk) -> Taken {
-        let mut both = self.0.lock().expect("nobody panics with it");
-        both.0.extend_from_slice(chunk.bytes());
-        both.1.push(&chunk);
+        let mut kept = self.lock();
+        if kept.is_full {
+            return Taken::Full(chunk);
+        }
+        kept.whole.extend_from_slice(chunk.bytes());
+        kept.ring.push(&chunk);
         Taken::Kept
     }
 
@@ -42,11 +65,11 @@ impl Sink for Both {
 }
 
 /// A world whose shard is recorded into both, and the header of the ring's journal.
-fn recorded_world(seed: u8) -> (World, Both, Header) {
-    let both = Both(Arc::new(Mutex::new((Vec::new(), Ring::new(RING_BYTES)))));
+fn recorded_world(seed: u8, ring_bytes: usize) -> (World, Both, Header) {
+    let both = Both::new(ring_bytes);
     let mut world = World::new(seed);
     let shard = shard(world.epoch, &Seed::new([seed; 32]));
-    let bytes = RING_BYTES as u64;
+    let bytes = ring_bytes as u64;
     let header = Header::new(&shard, "test", Payloads::Full, Retention::Ring { bytes });
     let recorder = Recorder::new(Box::new(both.clone()), Payloads::Full).with_births();
     world.pump = Pump::new(shard).with_recorder(recorder);
@@ -55,15 +78,15 @@ fn recorded_world(seed: u8) -> (World, Both, Header) {
 
 /// The whole journal, and what is left of it in the ring.
 fn journals(both: &Both, header: &Header) -> (Vec<u8>, Vec<u8>) {
-    let both = both.0.lock().expect("nobody panics with it");
+    let both = both.lock();
     let whole = Header {
         retention: Retention::Whole { budget: u64::MAX },
         ..header.clone()
     };
     let mut whole = begin(whole);
-    whole.extend_from_slice(&both.0);
+    whole.extend_from_slice(&both.whole);
     let mut dump = Vec::new();
-    let kept = both.1.dump(header, EndReason::Fault, |bytes| {
+    let kept = both.ring.dump(header, EndReason::Fault, |bytes| {
         dump.extend_from_slice(bytes);
         Ok::<_, Infallible>(())
     });
@@ -124,6 +147,7 @@ struct Call {
     speaker: usize,
     listener: usize,
     leaver: usize,
+    gone: usize,
     late_echo: usize,
     late_listener: usize,
 }
@@ -147,7 +171,18 @@ fn play_call(world: &mut World) -> Call {
     let speaker = world.publish(1, 1);
     let listener = world.subscribe(1, Target::Newest);
     let leaver = world.join(&both_ways, Role::Echo);
+    let gone = world.join(&both_ways, Role::Echo);
     world.connect_all();
+    world.close(gone);
+    // Soon these begin again at 0, and only who knows of it can open what follows.
+    for (peer, section, next) in [
+        (speaker, 0, 65_400),
+        (speaker, 1, 65_450),
+        (leaver, 0, 65_500),
+    ] {
+        let mid = world.mids(peer)[section];
+        world.peers[peer].set_next_sequence(mid, next);
+    }
     // Three rings full.
     talk(world, &[speaker, leaver], speaker, 0..800);
     world.restart(listener);
@@ -167,6 +202,7 @@ fn play_call(world: &mut World) -> Call {
         speaker,
         listener,
         leaver,
+        gone,
         late_echo,
         late_listener,
     }
@@ -178,7 +214,7 @@ fn session(world: &World, peer: usize) -> SessionId {
 
 #[test]
 fn a_ring_plays_whole_sessions_to_the_same_events_and_others_on_from_their_birth() {
-    let (mut world, both, header) = recorded_world(1);
+    let (mut world, both, header) = recorded_world(1, RING_BYTES);
     let call = play_call(&mut world);
     let (whole, dump) = journals(&both, &header);
     assert!(3 * dump.len() < whole.len(), "most was forgotten");
@@ -199,6 +235,11 @@ fn a_ring_plays_whole_sessions_to_the_same_events_and_others_on_from_their_birth
         assert_eq!(standing.difference, None, "it tells what it told");
     }
     assert!(standing(call.leaver).events > 0, "that it was closed");
+    let gone = session(&world, call.gone);
+    assert!(
+        !played.standings.contains_key(&gone),
+        "its birth is forgotten too"
+    );
     // Every packet there is opens, and what is forwarded is what was forwarded, to the last byte.
     assert!(played.stats.rtp_received > 300, "{:?}", played.stats);
     assert_eq!(played.stats.rtp_received, packets(&dump));
@@ -212,7 +253,7 @@ fn a_ring_plays_whole_sessions_to_the_same_events_and_others_on_from_their_birth
 
 #[test]
 fn without_its_birth_a_session_is_not_there() {
-    let (mut world, both, header) = recorded_world(2);
+    let (mut world, both, header) = recorded_world(2, RING_BYTES);
     let call = play_call(&mut world);
     let (_, dump) = journals(&both, &header);
     let speaker = session(&world, call.speaker);
@@ -235,10 +276,51 @@ fn without_its_birth_a_session_is_not_there() {
     );
 }
 
+/// In what is lost one session ends, whose place another takes; and a third opens afterwards.
+#[test]
+fn after_a_loss_sessions_go_on_from_their_birth_and_later_ones_are_whole() {
+    let (mut world, both, header) = recorded_world(3, usize::MAX);
+    let both_ways = [(MediaKind::Audio, Direction::SendRecv)];
+    let speaker = world.publish(1, 1);
+    let ends = world.join(&both_ways, Role::Echo);
+    world.connect_all();
+    talk(&mut world, &[speaker, ends], speaker, 0..100);
+    both.lock().is_full = true;
+    talk(&mut world, &[speaker, ends], speaker, 100..130);
+    world.close(ends);
+    let lost = world.join(&both_ways, Role::Echo);
+    world.connect_all();
+    assert_eq!(
+        session(&world, lost).key.index,
+        session(&world, ends).key.index,
+        "it has its place"
+    );
+    talk(&mut world, &[speaker, lost], speaker, 130..160);
+    both.lock().is_full = false;
+    talk(&mut world, &[speaker, lost], speaker, 160..190);
+    let late = world.join(&both_ways, Role::Echo);
+    world.connect_all();
+    talk(&mut world, &[speaker, lost, late], speaker, 190..250);
+    world.close(late);
+    talk(&mut world, &[speaker, lost], speaker, 250..280);
+
+    let (_, dump) = journals(&both, &header);
+    let played = play(&dump);
+    let known = |peer| played.standings[&session(&world, peer)].known;
+    assert!(matches!(known(speaker), Known::LostAt(_)));
+    assert!(matches!(known(ends), Known::LostAt(_)));
+    assert!(matches!(known(lost), Known::FromBirth(_)));
+    assert_eq!(known(late), Known::Whole);
+    // Two streams before the loss; after it the speaker's two, and each echo's from its birth on.
+    let missing = packets(&dump) - played.stats.rtp_received;
+    assert!(missing < 40, "{missing} of {}", packets(&dump));
+    assert!(played.stats.rtp_received > 500, "{:?}", played.stats);
+}
+
 /// How a session stood is its passwords, keys and addresses.
 #[test]
 fn a_redacted_ring_does_not_say_how_sessions_stood() {
-    let (mut world, both, header) = recorded_world(9);
+    let (mut world, both, header) = recorded_world(9, RING_BYTES);
     let speaker = world.publish(1, 1);
     world.connect_all();
     let [audio, _] = world.mids(speaker)[..] else {

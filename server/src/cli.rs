@@ -14,7 +14,7 @@ use crate::{replay, sim};
 #[derive(Clone, Debug, Subcommand)]
 pub enum Tool {
     /// Plays a journal or a packet capture again and reports on it
-    Replay(replay::Arguments),
+    Replay(Box<replay::Arguments>),
     /// Runs a world of shards and clients in simulated time and judges it
     Sim(sim::Arguments),
 }

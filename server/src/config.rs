@@ -34,6 +34,7 @@ const RATE_LIMIT_MAX: u64 = 1_000_000;
 const CAPTURE_MIB_DEFAULT: u64 = 1_024;
 const CAPTURE_MIB_MAX: u64 = 1 << 20;
 const JOURNAL_MIB_DEFAULT: u64 = 1_024;
+const JOURNAL_RING_MIB_DEFAULT: u64 = 64;
 const JOURNAL_MIB_MAX: u64 = 1 << 20;
 /// Set for the tests of a development tree, in whose shell the server may run.
 const VECTORS_VARIABLE: &str = "ANTIPHON_VECTORS";
@@ -161,6 +162,26 @@ impl PayloadChoice {
         match self {
             Self::Headers => "headers",
             Self::Full => "full",
+        }
+    }
+}
+
+/// What a journal keeps when there is no room for all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum KeepChoice {
+    /// All from the start on, until there is no room
+    #[default]
+    Whole,
+    /// The last, and what each session of it began with
+    Ring,
+}
+
+impl KeepChoice {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Ring => "ring",
         }
     }
 }
@@ -419,7 +440,16 @@ struct Options {
         value_name = "WHAT"
     )]
     journal_payload: Option<PayloadChoice>,
-    /// MiB a journal may grow to [default: 1024]
+    /// Whether a journal keeps all, on disk, or in memory the last, which is written when a session faults or on
+    /// SIGUSR1 [default: whole]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_JOURNAL_KEEP",
+        value_name = "WHAT"
+    )]
+    journal_keep: Option<KeepChoice>,
+    /// MiB a journal may grow to, or of its ring [default: 1024, of a ring 64]
     #[arg(
         long,
         global = true,
@@ -498,6 +528,7 @@ impl Options {
             capture_mib: self.capture_mib.or(other.capture_mib),
             journal: self.journal.or(other.journal),
             journal_payload: self.journal_payload.or(other.journal_payload),
+            journal_keep: self.journal_keep.or(other.journal_keep),
             journal_mib: self.journal_mib.or(other.journal_mib),
             #[cfg(feature = "mutations")]
             plant_fault: self.plant_fault.or(other.plant_fault),
@@ -547,7 +578,12 @@ impl Options {
             cors_origins,
             rate_limit: self.rate_limit.unwrap_or(RATE_LIMIT_DEFAULT),
             capture: capture_choice(self.capture, self.capture_keys, self.capture_mib)?,
-            journal: journal_choice(self.journal, self.journal_payload, self.journal_mib)?,
+            journal: journal_choice(
+                self.journal,
+                self.journal_payload,
+                self.journal_keep,
+                self.journal_mib,
+            )?,
             #[cfg(feature = "mutations")]
             plants_fault: self.plant_fault.unwrap_or(false),
             patience: Patience {
@@ -691,19 +727,30 @@ fn capture_choice(
 fn journal_choice(
     folder: Option<PathBuf>,
     payload: Option<PayloadChoice>,
+    keep: Option<KeepChoice>,
     mib: Option<u64>,
 ) -> Result<Option<JournalChoice>, ConfigError> {
-    if folder.is_none()
-        && let Some(payload) = payload
-    {
+    if folder.is_none() {
         let allowed = "it needs `journal` beside it";
-        return Err(refused("journal_payload", payload.name(), allowed));
+        if let Some(payload) = payload {
+            return Err(refused("journal_payload", payload.name(), allowed));
+        }
+        if let Some(keep) = keep {
+            return Err(refused("journal_keep", keep.name(), allowed));
+        }
     }
-    let budget = mib.unwrap_or(JOURNAL_MIB_DEFAULT) << 20;
+    let retention = match keep.unwrap_or_default() {
+        KeepChoice::Whole => Retention::Whole {
+            budget: mib.unwrap_or(JOURNAL_MIB_DEFAULT) << 20,
+        },
+        KeepChoice::Ring => Retention::Ring {
+            bytes: mib.unwrap_or(JOURNAL_RING_MIB_DEFAULT) << 20,
+        },
+    };
     Ok(folder.map(|folder| JournalChoice {
         folder,
         payloads: payload.unwrap_or_default().into(),
-        retention: Retention::Whole { budget },
+        retention,
     }))
 }
 
@@ -811,6 +858,27 @@ mod tests {
         ];
         check_variables(names(&foreign)).unwrap();
         check_variables(names(&["ANTIPHON_HTTP", "ANTIPHON_CONFIG"])).unwrap();
+    }
+
+    #[test]
+    fn a_journal_is_off_whole_and_full_unless_it_is_said_otherwise() {
+        let journal = |text: &str| Config::from_toml(text).map(|config| config.journal);
+        assert_eq!(journal("").unwrap(), None);
+        let whole = journal("journal = \"kept\"").unwrap().unwrap();
+        assert_eq!(whole.payloads, Payloads::Full);
+        assert_eq!(whole.retention, Retention::Whole { budget: 1 << 30 });
+        let ring = "journal = \"kept\"\njournal_keep = \"ring\"\njournal_payload = \"headers\"";
+        let ring = journal(ring).unwrap().unwrap();
+        assert_eq!(ring.payloads, Payloads::Headers);
+        assert_eq!(ring.retention, Retention::Ring { bytes: 64 << 20 });
+        for alone in ["journal_keep = \"ring\"", "journal_payload = \"full\""] {
+            let error = journal(alone).unwrap_err().to_string();
+            let (name, _) = alone.split_once(' ').unwrap();
+            assert!(
+                error.contains(name) && error.contains("`journal`"),
+                "{error}"
+            );
+        }
     }
 
     /// The file and the environment name each option as the command line does.

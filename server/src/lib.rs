@@ -49,6 +49,7 @@ use tracing::info;
 
 use crate::cli::Tool;
 use crate::config::{Config, ConfigError, LogFormat};
+use crate::journal::JournalHandle;
 use crate::server::{Server, ServerError};
 
 /// The program: runs the tool it is asked for; by default reads the configuration, serves, and stops on SIGTERM,
@@ -92,6 +93,9 @@ pub fn run(config: Config) -> Result<(), ServerError> {
         let server = Server::bind(config, shards).await?;
         // Who has read the banner may stop us.
         let stop = stop_signal().map_err(ServerError::Runtime)?;
+        if let Some(journal) = server.journal() {
+            dump_on_signal(journal).map_err(ServerError::Runtime)?;
+        }
         announce(format, server.banner());
         server.run(stop).await
     });
@@ -122,6 +126,17 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
             std::process::exit(1);
         });
     })
+}
+
+/// Writes what the journal's rings hold at each SIGUSR1.
+fn dump_on_signal(journal: JournalHandle) -> std::io::Result<()> {
+    let mut signals = signal(SignalKind::user_defined1())?;
+    tokio::spawn(async move {
+        while signals.recv().await.is_some() {
+            journal.dump();
+        }
+    });
+    Ok(())
 }
 
 /// Whether whoever started us wants hang-ups ignored: the lowest bit of the mask that the kernel shows.

@@ -397,6 +397,7 @@ impl Snapshot {
             return Ok(());
         };
         let counters = [
+            ("journal_dumps", "Times a ring was written", journal.dumps()),
             (
                 "journal_written_bytes",
                 "Bytes of journals written",

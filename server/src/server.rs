@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use antiphon_core::journal::Payloads;
+use antiphon_core::journal::{Payloads, Retention};
 use antiphon_udp::RECV_BUFFER_BYTES_WANTED;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -133,6 +133,12 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// To write the journal's rings with; `None` without a journal.
+    #[must_use]
+    pub fn journal(&self) -> Option<JournalHandle> {
+        self.journal.as_ref().map(Journal::handle)
+    }
+
     /// What requests share; for tests that look inside.
     #[must_use]
     pub fn app(&self) -> Arc<App> {
@@ -249,8 +255,12 @@ fn banner(
             Payloads::Full => "what calls say and the keys included",
             Payloads::Headers => "without what calls say",
         };
+        let kept = match choice.retention {
+            Retention::Whole { .. } => "all",
+            Retention::Ring { .. } => "at a fault or SIGUSR1 the last",
+        };
         lines.push(format!(
-            "  journal         all that shards take in to {folder}, {what}"
+            "  journal         {kept} that shards take in to {folder}, {what}"
         ));
     }
     for Link { site, .. } in &shards.links {

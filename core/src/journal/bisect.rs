@@ -254,8 +254,8 @@ fn play_before(
 fn last_input(turn: &RecordedTurn<'_>) -> LastInput {
     let slots = turn.batches.iter().flatten();
     let Some((slot, datagram)) = slots
-        .filter_map(|slot| Some((slot, slot.datagrams().last()?)))
-        .last()
+        .rev()
+        .find_map(|slot| Some((slot, slot.datagrams().last()?)))
     else {
         return match turn.commands.back() {
             Some(_) => LastInput::Command,

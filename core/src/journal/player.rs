@@ -278,7 +278,9 @@ impl<'a> Player<'a> {
                 Step::Stands
             }
             Entry::Counts(counts) => {
-                self.pump.shard_to_restore().resume_counts(counts);
+                if self.restoring.is_some() {
+                    self.pump.shard_to_restore().resume_counts(counts);
+                }
                 Step::Stands
             }
             Entry::Idle(now) => {
@@ -309,7 +311,8 @@ impl<'a> Player<'a> {
         self.restore(now);
         if let Some(recorded) = &recorded {
             let opened: Vec<_> = recorded.iter().filter_map(opened).collect();
-            self.pump.shard_to_restore().arrange(&opened);
+            let closed: Vec<_> = recorded.iter().filter_map(closed).collect();
+            self.pump.shard_to_restore().arrange(&opened, &closed);
         }
         let mut port = Replayed::new(turn, witness);
         let _wait = self.pump.turn(now, &mut port);
@@ -393,6 +396,14 @@ impl<'a> Player<'a> {
 const fn opened(event: &Event) -> Option<SessionId> {
     match event {
         Event::Opened { session, .. } => Some(*session),
+        _ => None,
+    }
+}
+
+/// The session that an event says has ended.
+const fn closed(event: &Event) -> Option<SessionId> {
+    match event {
+        Event::Closed { session, .. } => Some(*session),
         _ => None,
     }
 }

@@ -131,7 +131,7 @@ pub enum Retention {
     },
     /// The last so many bytes, and what every session of them began with.
     Ring {
-        /// Bytes kept.
+        /// Bytes kept, of all shards of a process.
         bytes: u64,
     },
 }

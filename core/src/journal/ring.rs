@@ -44,12 +44,6 @@ impl Ring {
         }
     }
 
-    /// Bytes of chunks kept.
-    #[must_use]
-    pub const fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Keeps a copy of a chunk, just as long as it is, and forgets what it has no room for.
     pub fn push(&mut self, chunk: &Chunk) {
         self.bytes += chunk.bytes().len();

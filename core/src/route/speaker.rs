@@ -74,7 +74,7 @@ impl SpeakerDetector {
             None => return None,
         };
         let voice = &mut self.voices[place];
-        voice.loudness += (target - voice.loudness) / 8;
+        voice.loudness += (target - voice.loudness) >> 3;
         let is_active = self.active == Some(participant);
         let speaks = voice.loudness >= SPEAKING;
         if speaks {

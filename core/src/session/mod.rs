@@ -224,15 +224,14 @@ impl Session {
         path: Path,
         received: Timestamp,
         packet: &'a mut [u8],
-    ) -> Result<Option<Incoming<'a>>, DropReason> {
-        let incoming = self.media.receive_rtp(cx, received, packet);
-        if incoming.is_ok() {
-            self.transport.note_authenticated_media(cx.now, path, cx);
-            if self.media.is_due(cx.now) {
-                self.send_due(cx);
-            }
+        incoming: &mut Option<Incoming<'a>>,
+    ) -> Result<(), DropReason> {
+        self.media.receive_rtp(cx, received, packet, incoming)?;
+        self.transport.note_authenticated_media(cx.now, path, cx);
+        if self.media.is_due(cx.now) {
+            self.send_due(cx);
         }
-        incoming
+        Ok(())
     }
 
     /// Opens an SRTCP packet; see [`Media::receive_rtcp`].

@@ -102,13 +102,13 @@ impl Shard {
     ) -> Result<(), DropReason> {
         let key = self.session_at(path)?;
         // Written where it is read: each result handed up by value would be one more copy of a packet's worth.
-        let mut incoming = Ok(None);
+        let (mut incoming, mut taken) = (None, Ok(()));
         #[cfg(feature = "mutations")]
         let faults_at = mutated!(self, FaultAtLength).then_some(crate::bugs::FATAL_PAYLOAD_BYTES);
         let deadline = self.mutate(key, |session, cx| {
-            incoming = session.handle_rtp(cx, path, received, packet);
+            taken = session.handle_rtp(cx, path, received, packet, &mut incoming);
             #[cfg(feature = "mutations")]
-            if let Ok(Some(Incoming { payload, .. })) = &incoming {
+            if let Some(Incoming { payload, .. }) = &incoming {
                 assert_ne!(Some(payload.len()), faults_at, "a fault was planted");
             }
             session.deadline()
@@ -117,10 +117,10 @@ impl Shard {
         if let Some(deadline) = deadline {
             self.wheel.arm(key.index, deadline);
         }
-        if let Ok(Some(incoming)) = &incoming {
+        if let Some(incoming) = &incoming {
             self.route(key, incoming);
         }
-        incoming.map(drop)
+        taken
     }
 
     fn on_rtcp(&mut self, path: Path, packet: &mut [u8]) -> Result<(), DropReason> {

@@ -141,7 +141,7 @@ impl Shard {
         }
     }
 
-    fn session_id(&self, key: SessionKey) -> SessionId {
+    pub(super) fn session_id(&self, key: SessionKey) -> SessionId {
         SessionId {
             shard: self.id,
             key,

@@ -2,7 +2,7 @@
 
 use crate::ids::{SessionId, SessionKey};
 use crate::journal::{Birth, Counts};
-use crate::message::Role;
+use crate::message::{CloseReason, Role};
 use crate::session::{Session, SessionMark};
 use crate::shard::{Shard, check_plan, credentials};
 use crate::srtp::KeyingMaterial;
@@ -22,9 +22,17 @@ impl Shard {
         self.restarts = counts.restarts;
     }
 
-    /// The next sessions opened get these numbers, as they did.
-    pub(crate) fn arrange(&mut self, sessions: &[SessionId]) {
-        let keys: Vec<SessionKey> = sessions.iter().map(|session| session.key).collect();
+    /// The next sessions opened get these numbers, as they did. Where another stands that is not about to be closed,
+    /// its end was lost.
+    pub(crate) fn arrange(&mut self, opened: &[SessionId], closed: &[SessionId]) {
+        let keys: Vec<SessionKey> = opened.iter().map(|session| session.key).collect();
+        for key in &keys {
+            if let Some((other, _)) = self.sessions.at(key.index)
+                && !closed.contains(&self.session_id(other))
+            {
+                self.remove(other, CloseReason::Requested);
+            }
+        }
         self.sessions.arrange(&keys);
     }
 
@@ -53,12 +61,15 @@ impl Shard {
     /// Whether a session could be restored.
     fn put(&mut self, birth: &Birth) -> bool {
         let (id, key) = (birth.session, birth.session.key);
-        self.sessions.arrange(&[key]);
+        if id.shard != self.id || self.sessions.find(key).is_some() {
+            return false;
+        }
+        self.arrange(&[id], &[]);
         let keying = KeyingMaterial::new(birth.profile, birth.keys.as_bytes());
         let (Ok(keying), Ok(())) = (keying, check_plan(&birth.plan)) else {
             return false;
         };
-        if id.shard != self.id || self.sessions.vacant_key() != Some(key) {
+        if self.sessions.vacant_key() != Some(key) {
             return false;
         }
         let mut rng = self.seed.derive("session", birth.number).rng();

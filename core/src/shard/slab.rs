@@ -48,14 +48,17 @@ impl<T> Slab<T> {
 
     /// Makes these the next vacant keys, in this order, as far as their slots are free.
     pub(crate) fn arrange(&mut self, keys: &[SessionKey]) {
-        for key in keys.iter().rev().filter(|key| key.index < self.capacity) {
-            while self.slots.len() <= key.index as usize {
-                self.free.push(self.slots.len() as u32);
-                self.slots.push(Slot {
-                    generation: 0,
-                    value: None,
-                });
-            }
+        let capacity = self.capacity;
+        let there_can_be = || keys.iter().filter(|key| key.index < capacity);
+        let count = there_can_be().map(|key| key.index + 1).max().unwrap_or(0);
+        for index in self.slots.len() as u32..count {
+            self.free.push(index);
+            self.slots.push(Slot {
+                generation: 0,
+                value: None,
+            });
+        }
+        for key in there_can_be().rev() {
             let slot = &mut self.slots[key.index as usize];
             if slot.value.is_none() {
                 slot.generation = key.generation;
@@ -143,6 +146,24 @@ mod tests {
         assert_eq!(slab.find(first), None);
         assert_eq!(slab.remove(first), None);
         assert_eq!(slab.find(second), Some(&'b'));
+    }
+
+    #[test]
+    fn keys_are_given_out_as_arranged_and_a_place_that_is_taken_is_left() {
+        let key = |index, generation| SessionKey { index, generation };
+        let mut slab = Slab::new(6);
+        let taken = slab.insert('a'.into());
+        slab.arrange(&[key(4, 7), taken, key(2, 0), key(6, 0)]);
+        assert_eq!(slab.insert('b'.into()), key(4, 7));
+        assert_eq!(slab.insert('c'.into()), key(2, 0));
+        assert_eq!(slab.len(), 3);
+        let rest: Vec<_> = std::iter::from_fn(|| {
+            let key = slab.vacant_key()?;
+            Some(slab.insert(Box::new('d'))).filter(|inserted| *inserted == key)
+        })
+        .collect();
+        assert_eq!(rest.len(), 3, "those skipped, and the last: {rest:?}");
+        assert_eq!(slab.find(taken), Some(&'a'));
     }
 
     #[test]

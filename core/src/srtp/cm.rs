@@ -31,6 +31,7 @@ impl<const TAG: usize> Cm<TAG> {
     }
 
     /// A refused packet is left as it was.
+    #[inline(never)]
     pub(super) fn open_rtp(
         &self,
         nonce: NonceInput,
@@ -53,6 +54,7 @@ impl<const TAG: usize> Cm<TAG> {
         Ok(text_end)
     }
 
+    #[inline(never)]
     pub(super) fn seal_rtp(
         &self,
         nonce: NonceInput,

@@ -7,7 +7,7 @@ use super::suite::{NonceInput, Suite};
 use super::{RTCP_CLEAR_BYTES, RTCP_ENCRYPTED, RTCP_INDEX_END, RTP_INDEX_END};
 use crate::limits::SRTP_SEND_SOURCES_MAX;
 use crate::message::ProfileName;
-use crate::sequence::IndexWindow;
+use crate::sequence::SequenceWindow;
 
 /// Why nothing was sealed. These are faults of ours; none is a peer's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum SealError {
 pub struct SendSource {
     ssrc: u32,
     /// Wide enough for what is sent out of order: a cache's worth of packets.
-    used: IndexWindow<17>,
+    used: SequenceWindow,
 }
 
 impl SendSource {
@@ -65,7 +65,7 @@ impl SendSource {
     /// A source that has sealed `index` alone.
     #[cfg(test)]
     pub(super) fn starting_at(ssrc: u32, index: u64) -> Self {
-        let mut used = IndexWindow::default();
+        let mut used = SequenceWindow::default();
         used.note(index);
         Self { ssrc, used }
     }
@@ -141,7 +141,7 @@ impl Outbound {
         self.claimed.push(ssrc);
         Some(SendSource {
             ssrc,
-            used: IndexWindow::default(),
+            used: SequenceWindow::default(),
         })
     }
 

@@ -1,17 +1,17 @@
 //! Which packet indices of a source were seen: the sliding window of RFC 3711 §3.3.2 and the guess of §3.3.1.
 
 use super::RTP_INDEX_END;
-use crate::sequence::IndexWindow;
+use crate::sequence::SequenceWindow;
 
 /// Packets a receiver remembers per RTP source, and the indices known of it.
 ///
-/// 1,024 wide, as libwebrtc has it: encoders without RTX send lost packets again under their old
-/// number, and at 8 Mbit/s with 300 ms of round trip that is 300 packets late. 144 bytes.
+/// [`SEQUENCE_WINDOW`](crate::limits::SEQUENCE_WINDOW) wide, about as libwebrtc has it: encoders without RTX send lost
+/// packets again under their old number, and at 8 Mbit/s with 300 ms of round trip that is 300 packets late. 136 bytes.
 ///
 /// Belongs to one (source, key). Keep it as long as the key: with it goes the protection from
 /// replays, and the rollover counter, without which no later packet of the source opens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReplayWindow(IndexWindow<17>);
+pub struct ReplayWindow(SequenceWindow);
 
 impl ReplayWindow {
     /// The highest index received (rollover counter × 65,536 + sequence number), `None` before the

@@ -8,6 +8,8 @@ use super::bytes::{Reader, Writer};
 
 /// Bytes of a header without contributing sources and extensions.
 pub const FIXED_HEADER_BYTES: usize = 12;
+/// Profile and length, before extension elements.
+const EXTENSION_HEAD_BYTES: usize = 4;
 
 /// Profile of the one-byte form (RFC 8285 §4.2).
 const ONE_BYTE_PROFILE: u16 = 0xbede;
@@ -63,7 +65,16 @@ impl Header {
             return Err(ParseError::Version);
         }
         let csrc_count = first & 0x0f;
-        let mut header = Self {
+        let start = FIXED_HEADER_BYTES.saturating_add(usize::from(csrc_count) << 2);
+        let rest = packet.get(start..).ok_or(ParseError::Truncated)?;
+        let (form, len, extensions_len) = if first & 0x10 != 0 {
+            let (form, extensions_len) = extension_block(rest)?;
+            let len = start.saturating_add(EXTENSION_HEAD_BYTES);
+            (form, len.saturating_add(extensions_len), extensions_len)
+        } else {
+            (Form::None, start, 0)
+        };
+        Ok(Self {
             payload_type: second & 0x7f,
             marker: second & 0x80 != 0,
             padding: first & 0x20 != 0,
@@ -71,32 +82,10 @@ impl Header {
             timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
             ssrc: u32::from_be_bytes([s0, s1, s2, s3]),
             csrc_count,
-            len: FIXED_HEADER_BYTES.saturating_add(usize::from(csrc_count) << 2),
-            form: Form::None,
-            extensions_len: 0,
-        };
-        if first & 0x10 != 0 {
-            header.parse_extension_block(packet)?;
-        } else if header.len > packet.len() {
-            return Err(ParseError::Truncated);
-        }
-        Ok(header)
-    }
-
-    #[inline]
-    fn parse_extension_block(&mut self, packet: &[u8]) -> Result<(), ParseError> {
-        let mut reader = Reader::new(packet.get(self.len..).ok_or(ParseError::Truncated)?);
-        let profile = reader.u16()?;
-        let len = usize::from(reader.u16()?) << 2;
-        reader.bytes(len)?;
-        self.form = match profile {
-            ONE_BYTE_PROFILE => Form::OneByte,
-            _ if profile & 0xfff0 == TWO_BYTE_PROFILE => Form::TwoByte,
-            _ => Form::None,
-        };
-        self.extensions_len = len;
-        self.len = packet.len().saturating_sub(reader.rest().len());
-        Ok(())
+            len,
+            form,
+            extensions_len,
+        })
     }
 
     /// The extension elements of the packet this header was parsed from, in order.
@@ -105,13 +94,9 @@ impl Header {
     #[must_use]
     pub fn extensions<'a>(&self, packet: &'a [u8]) -> Extensions<'a> {
         let start = self.len.saturating_sub(self.extensions_len);
-        let elements = match self.form {
-            Form::None => &[],
-            Form::OneByte | Form::TwoByte => packet.get(start..self.len).unwrap_or_default(),
-        };
         Extensions {
             form: self.form,
-            elements: Reader::new(elements),
+            elements: Reader::new(packet.get(start..self.len).unwrap_or_default()),
         }
     }
 
@@ -136,6 +121,25 @@ impl Header {
         }
         without_padding(payload)
     }
+}
+
+/// How the elements of the block at the front of `packet` are laid out, and how many bytes they are.
+#[inline]
+fn extension_block(packet: &[u8]) -> Result<(Form, usize), ParseError> {
+    let (head, elements) = packet
+        .split_first_chunk::<EXTENSION_HEAD_BYTES>()
+        .ok_or(ParseError::Truncated)?;
+    let [p0, p1, words @ ..] = *head;
+    let len = usize::from(u16::from_be_bytes(words)) << 2;
+    if len > elements.len() {
+        return Err(ParseError::Truncated);
+    }
+    let form = match u16::from_be_bytes([p0, p1]) {
+        ONE_BYTE_PROFILE => Form::OneByte,
+        profile if profile & 0xfff0 == TWO_BYTE_PROFILE => Form::TwoByte,
+        _ => Form::None,
+    };
+    Ok((form, len))
 }
 
 /// `padded` less as many bytes as its last byte says (RFC 3550 §5.1).

@@ -1,13 +1,15 @@
 //! `--journal`: all that a live server's shards take in, in files that replay to the same run.
 //!
 //! ```text
-//! shard threads: Recorder ── Feed ── chunks of whole turns ──► writer thread ── blocks ──► one file a shard
-//!                   ▲─────────────── empty chunks ◄───────────────┘
+//! shard threads: Recorder ── Feed ── chunks of whole turns ──► writer thread ─┬─ blocks ──► one file a shard
+//!                   ▲─────────────── empty chunks ◄───────────────┘          └─ rings in memory ── a fault ──► a file
 //! ```
 //!
 //! A shard thread copies and never waits: when the writer falls behind and all chunks are under way, turns are left
 //! out and counted, and the file says where and how many.
 
+mod rings;
+mod whole;
 mod writer;
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -68,6 +70,7 @@ pub enum JournalError {
 pub struct JournalFigures {
     bytes: AtomicU64,
     records_lost: AtomicU64,
+    dumps: AtomicU64,
 }
 
 impl JournalFigures {
@@ -81,6 +84,36 @@ impl JournalFigures {
     #[must_use]
     pub fn records_lost(&self) -> u64 {
         self.records_lost.load(Ordering::Relaxed)
+    }
+
+    /// Times that rings were written, or were to be.
+    #[must_use]
+    pub fn dumps(&self) -> u64 {
+        self.dumps.load(Ordering::Relaxed)
+    }
+
+    fn note_written(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The number of one more dump, from 1.
+    fn note_dump(&self) -> u64 {
+        self.dumps.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// Where the files of a run go.
+#[derive(Clone, Debug)]
+struct Place {
+    folder: PathBuf,
+    /// By its start, in UTC; no two runs in one folder have the same.
+    run: String,
+}
+
+impl Place {
+    fn path(&self, shard: usize, suffix: &str) -> PathBuf {
+        let name = format!("{}-shard-{shard}{suffix}.journal", self.run);
+        self.folder.join(name)
     }
 }
 
@@ -111,6 +144,8 @@ struct Shared {
 enum Message {
     Begin(ShardId, Box<Begun>),
     Chunk(ShardId, Chunk),
+    /// Write the rings.
+    Dump,
     End,
 }
 
@@ -123,13 +158,17 @@ struct Begun {
 }
 
 impl Journal {
-    /// Makes the folder if need be, creates a file for each of `shards`, and starts the thread that writes them.
+    /// Makes the folder if need be, and starts the thread that writes to it; a file for each of `shards` is created at
+    /// once if all is to be kept.
     ///
     /// # Errors
     /// [`JournalError`], naming what cannot be created.
     pub fn start(choice: &JournalChoice, shards: u16) -> Result<Self, JournalError> {
         make_folder(&choice.folder)?;
-        let run = rfc3339(unix_now()).replace(':', "-");
+        let place = Place {
+            folder: choice.folder.clone(),
+            run: rfc3339(unix_now()).replace(':', "-"),
+        };
         let (messages, received) = mpsc::channel();
         let mut journal = Self {
             handle: JournalHandle {
@@ -140,13 +179,25 @@ impl Journal {
             paths: Vec::new(),
             thread: None,
         };
-        let mut files = Vec::new();
-        for shard in 0..shards {
-            let path = choice.folder.join(format!("{run}-shard-{shard}.journal"));
-            files.push(create(&path)?);
-            journal.paths.push(path);
-        }
-        let writer = Writer::new(choice, files, Arc::clone(&journal.handle.shared));
+        let shared = Arc::clone(&journal.handle.shared);
+        let writer = match choice.retention {
+            Retention::Whole { budget } => {
+                let mut files = Vec::new();
+                for shard in 0..usize::from(shards) {
+                    let path = place.path(shard, "");
+                    files.push(create(&path)?);
+                    journal.paths.push(path);
+                }
+                Writer::whole(place, files, budget, shared)
+            }
+            Retention::Ring { bytes } => {
+                // Better to know now than at the fault.
+                let probe = place.path(0, "-probe");
+                create(&probe)?;
+                std::fs::remove_file(&probe).ok();
+                Writer::rings(place, shards, bytes, shared)
+            }
+        };
         let thread = thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || writer.run(&received));
@@ -212,7 +263,17 @@ impl JournalHandle {
         let begin = Message::Begin(feed.shard, Box::new(begun));
         // If the journal has ended, the first chunk will be told.
         feed.messages.send(begin).ok();
-        Pump::new(shard).with_recorder(Recorder::new(Box::new(feed), payloads))
+        let mut recorder = Recorder::new(Box::new(feed), payloads);
+        if let Retention::Ring { .. } = retention {
+            recorder = recorder.with_births();
+        }
+        Pump::new(shard).with_recorder(recorder)
+    }
+
+    /// Writes what rings hold now, a file a shard.
+    pub fn dump(&self) {
+        // If the journal has ended there is nothing to write.
+        self.messages.send(Message::Dump).ok();
     }
 
     /// What became of the journal so far.

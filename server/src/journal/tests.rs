@@ -79,11 +79,18 @@ fn hung(choice: &JournalChoice) -> (JournalHandle, Receiver<Message>) {
     (handle, received)
 }
 
+fn writer(handle: &JournalHandle, file: File) -> Writer {
+    let place = Place {
+        folder: handle.choice.folder.clone(),
+        run: "test".to_owned(),
+    };
+    Writer::whole(place, vec![file], 1 << 20, Arc::clone(&handle.shared))
+}
+
 /// A writer that takes the messages there are, then ends.
 fn write(handle: &JournalHandle, file: File, received: &Receiver<Message>) {
     handle.messages.send(Message::End).expect("it is received");
-    let writer = Writer::new(&handle.choice, vec![file], Arc::clone(&handle.shared));
-    writer.run(received);
+    writer(handle, file).run(received);
 }
 
 #[test]
@@ -120,7 +127,7 @@ fn room_is_made_by_the_writer_and_the_loss_is_told_before_what_follows() {
     let (mut port, chunks) = (Asking::default(), JOURNAL_CHUNKS as u64);
     turn(&mut pump, &mut port, 0..2 * chunks + 6);
     let file = create(&path).expect("it is new");
-    let mut writer = Writer::new(&choice, vec![file], Arc::clone(&handle.shared));
+    let mut writer = writer(&handle, file);
     received
         .try_iter()
         .for_each(|message| writer.handle(message));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use antiphon_core::bugs::FATAL_PAYLOAD_BYTES;
+use antiphon_core::journal::{Reader, Record};
 
 use crate::again::{PLANT, assert_replays, journals_in, play};
 use crate::peer::{Peer, run};
@@ -89,7 +90,7 @@ fn calls_on_each_runtime_replay_in_another_process_to_the_same_run() {
         assert_eq!((mode(&folder), mode(journal)), (0o700, 0o600));
         let played = assert_replays(journal);
         let number = |key: &str| played[key].as_u64().expect("a number");
-        assert!(number("turns") > 100, "{played}");
+        assert!(number("turns") > 20, "{played}");
         assert!(number("rtp") >= u64::from(4 * PACKETS), "{played}");
         assert!(number("rtcp") > 4 && number("stun") >= 4, "{played}");
         assert_eq!((number("connected"), number("closed")), (3, 3), "{played}");
@@ -118,7 +119,7 @@ fn each_shard_has_a_file_of_its_own_and_replays_alone() {
 }
 
 #[test]
-fn without_payloads_no_packet_is_in_the_file() {
+fn without_payloads_set_up_replays_and_media_does_not() {
     let folder = free("journal-headers");
     let server = start(&folder, &["--journal-payload", "headers"]);
     echo(&server);
@@ -159,7 +160,7 @@ fn a_journal_ends_at_its_budget_and_replays_to_there() {
     assert!((500_000..=1 << 20).contains(&len), "{len}");
     let played = play(&journals[0], &[]);
     assert_eq!(played["difference"], serde_json::Value::Null, "{played}");
-    assert_eq!(played["stopped"], false, "{played}");
+    assert_eq!(played["end"], "Some(BudgetSpent)", "{played}");
     assert!(played["rtp"].as_u64() > Some(100), "{played}");
 }
 
@@ -225,6 +226,83 @@ fn bisect(journal: &Path, least: &Path) -> serde_json::Value {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     report["found"].clone()
+}
+
+#[test]
+fn a_ring_is_written_when_a_session_faults_and_when_asked_for() {
+    let folder = free("journal-ring");
+    let ring = ["--journal-keep", "ring", "--journal-mib", "1"];
+    let server = start(&folder, &[&ring[..], &["--plant-fault"]].concat());
+    let [mut ann, mut cleo] = room(&server);
+    // About two rings full.
+    for _ in 0..80 {
+        talk(&mut [&mut ann, &mut cleo]);
+    }
+    let mut echo = Peer::join(&server, "/whip", &BOTH_WAYS);
+    let mut peers = [&mut echo, &mut ann, &mut cleo];
+    assert!(run(&mut peers, PATIENCE, |peers| peers[0].connected));
+    assert!(journals_in(&folder).is_empty(), "nothing has happened");
+    peers[0].send(0, 0, &[7; FATAL_PAYLOAD_BYTES]);
+    let dumps = || total(&server.get("/metrics"), "antiphon_journal_dumps_total");
+    let wait_for = |peers: &mut [&mut Peer], files: usize| {
+        let there = (0..100).any(|_| {
+            run(peers, PATIENCE / 250, |_| false);
+            // Named first, written then: the last entry tells that all of it is there.
+            let journals = journals_in(&folder);
+            journals.len() == files && dumps() == files as u64 && is_ended(&journals[files - 1])
+        });
+        assert!(there, "{files} files");
+    };
+    wait_for(&mut peers, 1);
+    // One that follows soon has no file of its own.
+    let mut other = Peer::join(&server, "/whip", &BOTH_WAYS);
+    let mut peers = [&mut other, &mut ann, &mut cleo];
+    assert!(run(&mut peers, PATIENCE, |peers| peers[0].connected));
+    peers[0].send(0, 0, &[7; FATAL_PAYLOAD_BYTES]);
+    let faults = || total(&server.get("/metrics"), "antiphon_faults_total");
+    assert!((0..50).any(|_| {
+        run(&mut peers, PATIENCE / 250, |_| false);
+        faults() == 2
+    }));
+    server.signal("USR1");
+    wait_for(&mut peers, 2);
+    stop(server);
+
+    let journals = journals_in(&folder);
+    for journal in &journals {
+        let len = std::fs::metadata(journal).expect("it is there").len();
+        assert!((700_000..1_200_000).contains(&len), "{len}");
+    }
+    let fault = play(&journals[0], &[PLANT]);
+    assert_eq!(
+        (&fault["end"], &fault["faulted"]),
+        (&"Some(Fault)".into(), &1.into())
+    );
+    let asked = play(&journals[1], &[PLANT]);
+    assert_eq!(
+        (&asked["end"], &asked["faulted"]),
+        (&"Some(Asked)".into(), &2.into())
+    );
+    for (played, echoes) in [(fault, 1), (asked, 2)] {
+        assert_eq!(played["difference"], serde_json::Value::Null, "{played}");
+        // Echoes are known from their opening, the room from later on: its packets open and go out.
+        assert_eq!(
+            (&played["complete"], &played["incomplete"]),
+            (&echoes.into(), &2.into())
+        );
+        let number = |key: &str| played[key].as_u64().expect("a number");
+        assert!(number("received") > 2_000, "{played}");
+        assert!(number("rtp") > 2_000, "{played}");
+    }
+}
+
+/// Whether a journal is all there.
+fn is_ended(path: &Path) -> bool {
+    let journal = std::fs::read(path).expect("it is there");
+    let Ok((_, reader)) = Reader::new(&journal) else {
+        return false;
+    };
+    matches!(reader.last(), Some(Ok(Record::End(_))))
 }
 
 #[test]

@@ -220,13 +220,14 @@ impl Media {
         &self.plan
     }
 
-    /// Opens an SRTP packet in place and says what it is. `None`: it was only padding, or repeats.
+    /// Opens an SRTP packet in place and says what it is. Nothing: it was only padding.
     pub(crate) fn receive_rtp<'a>(
         &mut self,
         cx: &mut Context<'_>,
         received: Timestamp,
         packet: &'a mut [u8],
-    ) -> Result<Option<Incoming<'a>>, DropReason> {
+        incoming: &mut Option<Incoming<'a>>,
+    ) -> Result<(), DropReason> {
         let header = Header::parse(packet).map_err(|_| DropReason::MalformedRtp)?;
         let opened = match self.find_receiver(header.ssrc) {
             Some(receiver) => self.open_known(receiver, &header, packet)?,
@@ -239,7 +240,8 @@ impl Media {
         let payload = header
             .payload(packet)
             .map_err(|_| DropReason::MalformedRtp)?;
-        let arrived = Arrived {
+        // Made for each alone: what is lent to a function that is called lies in memory, for both.
+        let arrived = || Arrived {
             now: cx.now,
             received,
             header: &header,
@@ -248,8 +250,8 @@ impl Media {
             opened,
         };
         match self.receivers[opened.receiver].carries {
-            Carries::Media => self.accept(&arrived),
-            Carries::Retransmissions => self.accept_repaired(&arrived),
+            Carries::Media => self.accept(&arrived(), incoming),
+            Carries::Retransmissions => self.accept_repaired(&arrived(), incoming),
         }
     }
 
@@ -498,19 +500,29 @@ impl Media {
         place
     }
 
-    /// Lets another source feed a track, if it may.
+    /// Lets a source change to another payload type, or be the one that feeds its track, if it may.
     #[cold]
     fn change_source(
         &mut self,
-        section: usize,
-        ssrc: u32,
+        receiver: usize,
+        payload_type: u8,
         now: Timestamp,
     ) -> Result<(), DropReason> {
-        if !self.may_feed(section as u8, ssrc, now) {
+        let Receiver { ssrc, media, .. } = self.receivers[receiver];
+        let section = usize::from(media);
+        let codec = match codec_of(&self.plan.media[section], payload_type) {
+            Some((agreed, Carries::Media)) => agreed.codec,
+            _ => return Err(DropReason::UnknownPayloadType),
+        };
+        if !self.may_feed(media, ssrc, now) {
             return Err(DropReason::UnknownSsrc);
         }
+        let receiver = &mut self.receivers[receiver];
+        (receiver.codec, receiver.payload_type) = (codec, Some(payload_type));
         let track = &mut self.tracks[section];
-        (track.source, track.cache) = (Some(ssrc), None);
+        if track.source != Some(ssrc) {
+            (track.source, track.cache) = (Some(ssrc), None);
+        }
         Ok(())
     }
 
@@ -595,7 +607,8 @@ impl Media {
     fn accept<'a>(
         &mut self,
         arrived: &Arrived<'_, 'a>,
-    ) -> Result<Option<Incoming<'a>>, DropReason> {
+        incoming: &mut Option<Incoming<'a>>,
+    ) -> Result<(), DropReason> {
         let Arrived {
             now,
             header,
@@ -603,27 +616,19 @@ impl Media {
             ..
         } = *arrived;
         let section = usize::from(self.receivers[opened.receiver].media);
-        let known = &self.receivers[opened.receiver];
-        let codec = if known.payload_type == Some(header.payload_type) {
-            known.codec
-        } else {
-            match codec_of(&self.plan.media[section], header.payload_type) {
-                Some((agreed, Carries::Media)) => agreed.codec,
-                _ => return Err(DropReason::UnknownPayloadType),
-            }
-        };
-        if self.tracks[section].source != Some(header.ssrc) {
-            self.change_source(section, header.ssrc, now)?;
+        if self.receivers[opened.receiver].payload_type != Some(header.payload_type)
+            || self.tracks[section].source != Some(header.ssrc)
+        {
+            self.change_source(opened.receiver, header.payload_type, now)?;
         }
         let receiver = &mut self.receivers[opened.receiver];
         let media = &self.plan.media[section];
-        (receiver.codec, receiver.payload_type) = (codec, Some(header.payload_type));
         receiver.used = now;
         receiver.statistics.note_received(ReceivedPacket {
             received: arrived.received,
             sequence: opened.index,
             timestamp: header.timestamp,
-            clock_rate: codec.clock_rate(),
+            clock_rate: receiver.codec.clock_rate(),
             bytes: arrived.payload.len(),
             retransmitted: false,
         });
@@ -638,10 +643,11 @@ impl Media {
                 self.feedback_due = earliest(self.feedback_due, receiver.keyframes.deadline());
             }
         }
-        let mut incoming = describe(arrived, media, receiver, opened.index, arrived.payload);
-        incoming.first = added;
-        note_keyframe(receiver, &incoming);
-        Ok(Some(incoming))
+        let described = describe(arrived, media, receiver, opened.index, arrived.payload);
+        let described = incoming.insert(described);
+        described.first = added;
+        note_keyframe(receiver, described);
+        Ok(())
     }
 
     /// RFC 4588 §4: the payload is the original's, behind its sequence number.
@@ -649,7 +655,8 @@ impl Media {
     fn accept_repaired<'a>(
         &mut self,
         arrived: &Arrived<'_, 'a>,
-    ) -> Result<Option<Incoming<'a>>, DropReason> {
+        incoming: &mut Option<Incoming<'a>>,
+    ) -> Result<(), DropReason> {
         let Arrived {
             now,
             header,
@@ -661,7 +668,7 @@ impl Media {
         let media = &self.plan.media[usize::from(section)];
         // Probes for bandwidth are retransmissions of nothing; they carry only padding.
         let Some((number, payload)) = repair::rtx::parse(arrived.payload) else {
-            return Ok(None);
+            return Ok(());
         };
         let current = self.tracks[usize::from(section)].source;
         let announced = media
@@ -686,9 +693,9 @@ impl Media {
             return Err(DropReason::UselessRetransmission);
         }
         receiver.recovered += 1;
-        let incoming = describe(arrived, media, receiver, index, payload);
-        note_keyframe(receiver, &incoming);
-        Ok(Some(incoming))
+        let described = describe(arrived, media, receiver, index, payload);
+        note_keyframe(receiver, incoming.insert(described));
+        Ok(())
     }
 }
 
@@ -708,7 +715,14 @@ fn describe<'a>(
     } = *arrived;
     let codec = receiver.codec;
     let video = codec.kind() == MediaKind::Video;
-    let extension = |id: Option<u8>| header.extension(packet, id?)?.first().copied();
+    let id = if video {
+        media.extensions.video_orientation
+    } else {
+        media.extensions.audio_level
+    };
+    let extension = id
+        .and_then(|id| header.extension(packet, id))
+        .and_then(|bytes| bytes.first().copied());
     Incoming {
         media: receiver.media,
         ssrc: receiver.ssrc,
@@ -718,16 +732,8 @@ fn describe<'a>(
         marker: header.marker,
         keyframe: video && payload::is_keyframe(codec, payload),
         payload,
-        audio_level: if video {
-            None
-        } else {
-            extension(media.extensions.audio_level)
-        },
-        video_orientation: if video {
-            extension(media.extensions.video_orientation)
-        } else {
-            None
-        },
+        audio_level: extension.filter(|_| !video),
+        video_orientation: extension.filter(|_| video),
         vp8: vp8_descriptor(codec, payload),
         clock: receiver.clock,
         received,
