@@ -8,6 +8,7 @@
 
 mod demux;
 mod description;
+mod journal;
 mod ops;
 mod repair;
 mod sdp;
@@ -19,6 +20,7 @@ mod wire;
 mod world;
 
 pub use demux::{demux_crowd, demux_ops};
+pub use journal::{journal, journal_seeds};
 pub use repair::{nack_ops, rewrite_ops};
 pub use sdp::{OFFER, described_offer, sdp_offer, sdp_roundtrip, trickle_frag};
 pub use session::session_datagrams;

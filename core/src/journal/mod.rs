@@ -33,6 +33,8 @@ pub use ring::Ring;
 pub use standing::{Known, Standing};
 pub use turns::{Entry, RecordedTurn, Turns};
 pub use writer::{MAGIC, VERSION, begin, put};
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use writer::{body, resound};
 
 #[cfg(test)]
 mod tests;

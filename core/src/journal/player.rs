@@ -12,6 +12,7 @@ use crate::drive::{
     Digest, DigestValue, Port, Pump, RecvBatch, RecvMeta, TransmitBatch, TransmitMeta, Turner,
 };
 use crate::ids::{SessionId, ShardId};
+use crate::limits::REPLAY_WAKES_MAX;
 use crate::message::{CloseReason, Command, Event, ProfileName, Relay};
 use crate::session::transport::{HandshakeResult, Identity, KeyingMaterial, Tape};
 use crate::shard::{ConfigError, Shard, ShardConfig};
@@ -342,7 +343,10 @@ impl<'a> Player<'a> {
     /// Turns whenever the shard wants to before `now`.
     fn wake_until(&mut self, now: Timestamp, witness: &mut impl Witness) {
         let mut last = Timestamp::ZERO;
-        while let Some(deadline) = self.pump.shard().deadline() {
+        for _ in 0..REPLAY_WAKES_MAX {
+            let Some(deadline) = self.pump.shard().deadline() else {
+                break;
+            };
             // The wheel may want to be turned before anything is due, but never at one time twice.
             if deadline >= now || deadline <= last {
                 break;
