@@ -137,7 +137,10 @@ fn play(journal: &[u8]) -> Played {
 /// RTP packets in a journal.
 fn packets(journal: &[u8]) -> u64 {
     let (_, reader) = Reader::new(journal).expect("it begins well");
-    let is_rtp = |record: &Record<'_>| matches!(record, Record::Received(slot) if classify(&slot.contents) == Class::Rtp);
+    let is_rtp = |record: &Record<'_>| match record {
+        Record::Received(slot) => classify(&slot.contents) == Class::Rtp,
+        _ => false,
+    };
     let records = reader.map(|record| record.expect("it is whole"));
     records.filter(is_rtp).count() as u64
 }

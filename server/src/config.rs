@@ -460,7 +460,7 @@ struct Options {
     )]
     #[serde(deserialize_with = "whole::<_, u64, 1, JOURNAL_MIB_MAX>")]
     journal_mib: Option<u64>,
-    /// For tests: a session faults at an RTP payload of [`FATAL_PAYLOAD_BYTES`](antiphon_core::bugs::FATAL_PAYLOAD_BYTES)
+    /// For tests: sessions fault at an RTP payload of 613 bytes
     #[cfg(feature = "mutations")]
     #[arg(
         long,

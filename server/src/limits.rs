@@ -92,8 +92,8 @@ pub const CAPTURE_STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 // --- Journal ---
 
-/// Chunks under way to the journal's writer for one shard; of a busy one each has `JOURNAL_CHUNK_BYTES`, so that 8 MiB are
-/// 0.2 s of 300 Mbit/s that the disk may hang.
+/// Chunks under way to the journal's writer for one shard; of a busy one each has `JOURNAL_CHUNK_BYTES`, so that
+/// 8 MiB are 0.2 s of 300 Mbit/s that the disk may hang.
 pub const JOURNAL_CHUNKS: usize = 32;
 /// Files of one run that faults have written: with the default ring 1 GiB.
 pub const JOURNAL_FAULT_DUMPS_MAX: u32 = 16;

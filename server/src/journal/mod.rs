@@ -52,7 +52,7 @@ pub struct JournalChoice {
 pub enum JournalError {
     /// The folder or a file in it.
     #[error(
-        "cannot create {path} (journal): {error}; journal must be a folder that can be written, or its name beside others"
+        "cannot create {path} (journal): {error}; it must be a folder that can be written, or a new one beside others"
     )]
     Create {
         /// Which.

@@ -100,26 +100,40 @@ pub(crate) fn play(path: &Path, variables: &[&str]) -> Value {
     serde_json::from_str(said).expect("it is JSON")
 }
 
-/// Asserts that a journal replays to what it was, and that two journals which are one byte off do not.
+/// Asserts that `antiphon replay` makes the run of a journal again, and tells two that are one byte off from it; what
+/// came out.
 pub(crate) fn assert_replays(path: &Path) -> Value {
-    let played = play(path, &[]);
-    assert_eq!(played["difference"], Value::Null, "{played}");
-    assert_eq!(played["end"], "Some(Stopped)", "{played}");
-    assert_eq!(
-        (&played["lost"], &played["faulted"]),
-        (&0.into(), &0.into())
-    );
+    let replayed = replay(path, 0);
+    assert_eq!(replayed["verdict"], "exact", "{replayed}");
     for (name, altered) in [
         ("payload", with_one_byte_of_media_changed(path)),
         ("seed", with_one_byte_of_the_seed_changed(path)),
     ] {
         let other = path.with_extension(name);
         std::fs::write(&other, altered).expect("the folder can be written");
-        let otherwise = play(&other, &[]);
-        assert_ne!(otherwise["difference"], Value::Null, "{name}: {otherwise}");
-        assert_ne!(otherwise["digest"], played["digest"], "{name}");
+        let otherwise = replay(&other, 1);
+        assert_eq!(otherwise["verdict"], "differs", "{name}: {otherwise}");
+        assert_ne!(otherwise["digest"], replayed["digest"], "{name}");
     }
+    let played = play(path, &[]);
+    assert_eq!(played["digest"], replayed["digest"]);
+    assert_eq!(played["end"], "Some(Stopped)", "{played}");
+    assert_eq!(
+        (&played["lost"], &played["faulted"]),
+        (&0.into(), &0.into())
+    );
     played
+}
+
+/// What `antiphon replay` says of a journal, with this exit code.
+fn replay(path: &Path, code: i32) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_antiphon"))
+        .args(["replay", "--json"])
+        .arg(path)
+        .output()
+        .expect("the program runs");
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("it is JSON")
 }
 
 fn with_one_byte_of_media_changed(path: &Path) -> Vec<u8> {
