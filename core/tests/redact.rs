@@ -1,5 +1,5 @@
-//! Nothing that identifies anybody, and no secret, is left in a redacted journal: every one of them is a marker here, and
-//! none is found again, whole or in halves.
+//! Nothing that identifies anybody, and no secret, is left in a redacted journal: every one of them is a marker
+//! here, and none is found again, whole or in halves.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;

@@ -48,7 +48,7 @@ const fn of_ops(name: &'static str, body: Body) -> Target {
 }
 
 /// As in `fuzz/fuzz_targets`.
-const TARGETS: [Target; 15] = [
+const TARGETS: [Target; 17] = [
     of_seeds("rtp", fuzzing::rtp, &["rtp", "srtp", "any"], packets),
     of_seeds("rtcp", fuzzing::rtcp, &["rtcp", "srtp", "any"], compounds),
     of_seeds(
@@ -74,6 +74,8 @@ const TARGETS: [Target; 15] = [
     of_ops("session_datagrams", fuzzing::session_datagrams),
     of_ops("shard_ops", fuzzing::shard_ops),
     of_seeds("journal", fuzzing::journal, &[], fuzzing::journal_seeds),
+    of_seeds("pcap", fuzzing::pcap, &[], captures),
+    of_ops("pcapng", fuzzing::pcapng),
 ];
 
 /// No target of its own: `shard_ops` reaches it with better bytes.
@@ -155,6 +157,8 @@ seeded! {
     seeded_peers_break_no_promise: "session_datagrams";
     seeded_rooms_break_no_promise: "shard_ops";
     seeded_journals_break_no_promise: "journal";
+    seeded_captures_break_no_promise: "pcap";
+    seeded_datagrams_in_files_break_no_promise: "pcapng";
 }
 
 /// One test a target, by the target's name, for measuring what its corpus covers.
@@ -171,7 +175,7 @@ macro_rules! committed {
 
 committed! {
     rtp rtcp srtp stun classify sdp_offer sdp_roundtrip trickle_frag payload nack_ops rewrite_ops demux_ops
-    session_datagrams shard_ops journal
+    session_datagrams shard_ops journal pcap pcapng
 }
 
 fn run_committed(name: &str) {
@@ -395,6 +399,14 @@ fn offers() -> Vec<Vec<u8>> {
         one_way("recvonly"),
         one_way("sendrecv"),
     ]
+}
+
+/// The committed ones: they are files of every kind of header.
+fn captures() -> Vec<Vec<u8>> {
+    files(&fuzz_folder().join("corpus/pcap"))
+        .iter()
+        .map(|file| fs::read(file).expect("it was listed"))
+        .collect()
 }
 
 fn fragments() -> Vec<Vec<u8>> {

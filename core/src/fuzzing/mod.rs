@@ -6,6 +6,8 @@
 //! `proptests/tests/corpus.rs` calls them on stable, with the committed corpora, with the malformed inputs of others
 //! and with seeded ones.
 
+#[cfg(feature = "replay")]
+mod capture;
 mod demux;
 mod description;
 mod journal;
@@ -19,6 +21,8 @@ mod stun;
 mod wire;
 mod world;
 
+#[cfg(feature = "replay")]
+pub use capture::{pcap, pcapng};
 pub use demux::{demux_crowd, demux_ops};
 pub use journal::{journal, journal_seeds};
 pub use repair::{nack_ops, rewrite_ops};

@@ -13,7 +13,7 @@ use crate::wire::rtp::{
     AudioLevel, FIXED_HEADER_BYTES, Header, HeaderFields, abs_send_time, transport_sequence,
     write_header,
 };
-use crate::wire::stun::local_ufrag;
+use crate::wire::stun::{has_wrong_fingerprint, local_ufrag};
 use crate::wire::{Class, classify as class_of};
 
 const CODECS: [Codec; 7] = [
@@ -236,6 +236,7 @@ fn rewrite_extended(report: &ExtendedReport<'_>, size: usize) {
 
 /// A STUN message.
 pub fn stun(datagram: &[u8]) {
+    fingerprint(datagram);
     let Ok(Some(ufrag)) = local_ufrag(datagram) else {
         return;
     };
@@ -254,6 +255,20 @@ pub fn stun(datagram: &[u8]) {
             local_ufrag(shorter).is_err(),
             "a message is all of its datagram"
         );
+    }
+}
+
+/// RFC 8489 §14.7: whoever changes a byte that a FINGERPRINT covers breaks it; a message without one has no wrong one.
+fn fingerprint(datagram: &[u8]) {
+    let is_last = |at: &usize| datagram[*at..].starts_with(&[0x80, 0x28, 0, 4]);
+    let Some(at) = datagram.len().checked_sub(8).filter(is_last) else {
+        assert!(!has_wrong_fingerprint(datagram));
+        return;
+    };
+    let mut changed = datagram.to_vec();
+    if let Some(byte) = changed[..at].get_mut(at / 2) {
+        *byte ^= 1;
+        assert!(has_wrong_fingerprint(datagram) || has_wrong_fingerprint(&changed));
     }
 }
 

@@ -8,11 +8,12 @@
 //! - *leak*: after the last session every table is empty and no timer runs.
 //! - *differential*: the cut into turns, the count of shards and the process change nothing.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use super::peer::{Heard, HeardSource, Mischief, Picture, Trust};
-use super::scenario::{Call, Run, Scenario};
+use super::scenario::{Call, RECOVERY, Run, Scenario};
 use super::source::DTX_INTERVAL;
 use super::world::{Member, MemberId};
 use crate::drive::DigestValue;
@@ -420,8 +421,8 @@ impl Judged<'_> {
             && self.member.rebinds == 0
     }
 
-    /// Threshold: however many followers ask, a publisher gets two keyframe requests a second and no more, and
-    /// one more where the second of a pair began.
+    /// Threshold: however many followers ask, a source gets two keyframe requests a second and no more, and one more
+    /// where the second of a pair began. Outcome: it is a source of pictures.
     fn judge_requests(&self, outcome: &mut Outcome) {
         let report = self.member.peer.report();
         let copies = self.member.links().1.passed().copies;
@@ -430,16 +431,26 @@ impl Judged<'_> {
         };
         let end = report.ended.map_or(self.run.world.now(), |(at, _)| at);
         let intervals = end.since(connected).as_nanos() / KEYFRAME_REQUEST_INTERVAL.as_nanos();
-        let (count, allowed) = (
-            report.keyframe_requests.len() as u128,
-            intervals + 2 + u128::from(copies),
-        );
-        if count > allowed {
+        let allowed = intervals + 2 + u128::from(copies);
+        let mut counts = BTreeMap::<u32, u128>::new();
+        for (_, ssrc) in &report.keyframe_requests {
+            *counts.entry(*ssrc).or_default() += 1;
+        }
+        for (ssrc, count) in counts.into_iter().filter(|(_, count)| *count > allowed) {
             let what = format!(
-                "{:?} got {count} keyframe requests, {allowed} are enough",
+                "{:?} got {count} keyframe requests for {ssrc:#x}, {allowed} are enough",
                 self.id
             );
             outcome.find(Oracle::Threshold, what);
+        }
+        let floods = self.call.spec.mischief == Some(Mischief::SourceFlood);
+        if report.keyframes_of_nothing > 0 && !floods {
+            let count = report.keyframes_of_nothing;
+            let what = format!(
+                "{:?} got {count} requests for keyframes of no pictures",
+                self.id
+            );
+            outcome.find(Oracle::Outcome, what);
         }
     }
 }
@@ -472,7 +483,7 @@ fn judge_liveness(run: &Run<'_>, number: usize, call: &Call, outcome: &mut Outco
             publisher.spec.mischief,
             Some(Mischief::SourceFlood | Mischief::Goodbyes)
         );
-        if !shows || !is_sound {
+        if !shows || !is_sound || run.came_late(publisher) {
             continue;
         }
         let allowed = match heard.kind {
@@ -491,6 +502,17 @@ fn judge_liveness(run: &Run<'_>, number: usize, call: &Call, outcome: &mut Outco
 }
 
 impl Run<'_> {
+    /// Whether the handshake of a client that waits for the server's flights ended after everybody was to be back: each
+    /// flight lost while faults were on doubles the wait for the next, up to 9.6 s.
+    fn came_late(&self, call: &Call) -> bool {
+        let calls = &mut self.scenario.calls.iter();
+        let number = calls.position(|other| std::ptr::eq(other, call));
+        let last = number.and_then(|number| self.members[number].last());
+        let connected = last.and_then(|id| self.world.member(*id).connected);
+        let due = Timestamp::ZERO + self.scenario.safety + RECOVERY;
+        call.spec.passive && connected.is_some_and(|connected| connected > due)
+    }
+
     /// The call whose media this one is to hear now.
     fn whom_it_hears(&self, call: &Call) -> Option<&Call> {
         let now = self.passed();

@@ -94,6 +94,8 @@ pub struct Member {
     pub session: Option<SessionId>,
     /// When it joined.
     pub joined: Timestamp,
+    /// When its session had its keys.
+    pub connected: Option<Timestamp>,
     /// Why its session closed, and when.
     pub closed: Option<(Timestamp, CloseReason)>,
     /// How often its address changed.
@@ -304,6 +306,7 @@ impl World {
             shard: join.shard,
             session: None,
             joined: self.now,
+            connected: None,
             closed: None,
             rebinds: 0,
             rtp_lost_up: 0,
@@ -725,6 +728,12 @@ impl World {
                 self.answer(request);
             }
             Event::Rejected { request, .. } => self.members[request.0 as usize].restarted = None,
+            Event::Connected { session, .. } => {
+                let members = &mut self.members.iter_mut();
+                if let Some(member) = members.rfind(|member| member.session == Some(session)) {
+                    member.connected = Some(self.now);
+                }
+            }
             Event::Closed { session, reason } => {
                 let now = self.now;
                 let found = self

@@ -200,7 +200,7 @@ impl Media {
         };
         let receivers = &mut self.receivers.iter_mut();
         if let Some(receiver) = receivers.find(|receiver| receiver.ssrc == source) {
-            receiver.keyframes.note_wanted();
+            receiver.want_keyframe();
             self.feedback_due = earliest(self.feedback_due, receiver.deadline());
         }
     }
@@ -391,7 +391,7 @@ fn send_requests(
         Some(nack) => {
             let count = nack.poll(cx.now, round_trip, &mut missing);
             if nack.needs_keyframe() {
-                receiver.keyframes.note_wanted();
+                receiver.want_keyframe();
             }
             count
         }

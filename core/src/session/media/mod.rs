@@ -639,7 +639,7 @@ impl Media {
             let _: Arrival = nack.note_received(now, opened.index);
             self.feedback_due = earliest(self.feedback_due, nack.deadline());
             if nack.needs_keyframe() {
-                receiver.keyframes.note_wanted();
+                receiver.want_keyframe();
                 self.feedback_due = earliest(self.feedback_due, receiver.keyframes.deadline());
             }
         }

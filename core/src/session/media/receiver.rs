@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::limits::KEYFRAME_REQUEST_INTERVAL;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::Codec;
+use crate::limits::KEYFRAME_REQUEST_INTERVAL;
+use crate::plan::{Codec, MediaKind};
 use crate::receive::ReceiveStatistics;
 use crate::repair::NackGenerator;
 use crate::srtp::{RTP_INDEX_END, ReplayWindow};
@@ -129,6 +129,13 @@ impl Receiver {
             nacks_sent: 0,
             recovered: 0,
             used: now,
+        }
+    }
+
+    /// Someone needs a keyframe of it, if it has pictures.
+    pub(crate) fn want_keyframe(&mut self) {
+        if self.codec.kind() == MediaKind::Video {
+            self.keyframes.note_wanted();
         }
     }
 

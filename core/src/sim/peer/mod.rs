@@ -77,7 +77,9 @@ pub struct Report {
     /// NACK messages and keyframe requests sent.
     pub asked: u64,
     /// When keyframe requests of the server came.
-    pub keyframe_requests: Vec<Timestamp>,
+    pub keyframe_requests: Vec<(Timestamp, u32)>,
+    /// Of these, those that name none of its pictures.
+    pub keyframes_of_nothing: u64,
     /// What it heard, a track each.
     pub heard: Vec<Heard>,
     /// What a correct server never sends, in words; at most `FINDINGS_MAX`.

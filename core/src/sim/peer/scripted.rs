@@ -400,13 +400,16 @@ impl ScriptedPeer {
                     }
                 }
                 Packet::PictureLossIndication(pli) => {
-                    self.report.keyframe_requests.push(now);
+                    self.report.keyframe_requests.push((now, pli.media_ssrc));
                     let found = self
                         .sending
                         .iter_mut()
                         .find(|sending| sending.ssrc == pli.media_ssrc);
-                    if let Some(sending) = found {
-                        sending.source.want_keyframe();
+                    match found {
+                        Some(sending) if sending.source.kind() == MediaKind::Video => {
+                            sending.source.want_keyframe();
+                        }
+                        _ => self.report.keyframes_of_nothing += 1,
                     }
                 }
                 _ => {}
