@@ -21,6 +21,7 @@ options() {
     payload) dictionary=payload ;;
     sdp_offer | trickle_frag) len=16384 dictionary=sdp ;;
     session_datagrams) len=4096 dictionary=rtcp ;;
+    journal) len=8192 dictionary=journal ;;
     *) len=4096 ;;
     esac
     echo "-max_len=$len -timeout=10 -rss_limit_mb=512"

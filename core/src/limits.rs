@@ -174,6 +174,8 @@ pub const SPEAKER_EVENT_INTERVAL: Duration = Duration::from_millis(300);
 
 // --- RTCP ---
 
+/// Between reports of a session whose media flows.
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Sequence numbers and keyframes one RTCP datagram may ask for; more is a flood, and the peer asks again.
 pub const ASKS_PER_DATAGRAM_MAX: usize = 512;
 /// Sequence numbers one NACK of ours names: 64 is a burst of 80 kB, more calls for a keyframe.
@@ -226,6 +228,10 @@ pub const JOURNAL_CHUNK_AGE_MAX: Duration = Duration::from_millis(250);
 pub const JOURNAL_BIRTH_INTERVAL: Duration = Duration::from_secs(10);
 /// Births written after one turn, 1 to 3 kB each; 10,000 sessions take 2,500 turns of the 10 s.
 pub const JOURNAL_BIRTHS_EACH_TURN_MAX: usize = 4;
+
+/// Turns that a replay on its own time adds between two of the run: one a millisecond for a hundred seconds in which
+/// the run was asleep. Nobody's journal has more; one that was made to may not hold up who reads it.
+pub const REPLAY_WAKES_MAX: u32 = 100_000;
 
 // --- Stopping a driver ---
 

@@ -12,7 +12,7 @@ use antiphon_core::drive::{Pump, TransmitMeta};
 use antiphon_core::ids::SessionId;
 use antiphon_core::journal::{
     Chunk, EndReason, Header, Known, Payloads, Player, Reader, Record, Recorder, Retention, Ring,
-    Sink, Standing, Step, Taken, Witness, begin, put,
+    Sink, Standing, Step, Taken, Witness, begin, put, redact,
 };
 use antiphon_core::message::{Role, ShardStats, Target};
 use antiphon_core::rng::Seed;
@@ -318,4 +318,30 @@ fn after_a_loss_sessions_go_on_from_their_birth_and_later_ones_are_whole() {
     let missing = packets(&dump) - played.stats.rtp_received;
     assert!(missing < 40, "{missing} of {}", packets(&dump));
     assert!(played.stats.rtp_received > 500, "{:?}", played.stats);
+}
+
+/// How a session stood is its passwords, keys and addresses.
+#[test]
+fn a_redacted_ring_does_not_say_how_sessions_stood() {
+    let (mut world, both, header) = recorded_world(9, RING_BYTES);
+    let speaker = world.publish(1, 1);
+    world.connect_all();
+    let [audio, _] = world.mids(speaker)[..] else {
+        panic!("it publishes two tracks");
+    };
+    for number in 0..100_u32 {
+        world.send(speaker, audio, 960 * number, false, &[number as u8; 80]);
+        world.run_for(Duration::from_millis(20));
+    }
+    drop(world);
+    let (_, dump) = journals(&both, &header);
+    let births = |journal: &[u8]| {
+        let (_, reader) = Reader::new(journal).expect("it begins well");
+        let records = reader.map(|record| record.expect("it is whole"));
+        let stands = |record: &Record<'_>| matches!(record, Record::Birth(_) | Record::Counts(_));
+        records.filter(stands).count()
+    };
+    assert!(births(&dump) > 0);
+    let (redacted, error) = redact(&dump, &Seed::new([1; 32])).expect("it begins well");
+    assert_eq!((births(&redacted), error), (0, None));
 }

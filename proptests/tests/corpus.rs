@@ -48,7 +48,7 @@ const fn of_ops(name: &'static str, body: Body) -> Target {
 }
 
 /// As in `fuzz/fuzz_targets`.
-const TARGETS: [Target; 16] = [
+const TARGETS: [Target; 17] = [
     of_seeds("rtp", fuzzing::rtp, &["rtp", "srtp", "any"], packets),
     of_seeds("rtcp", fuzzing::rtcp, &["rtcp", "srtp", "any"], compounds),
     of_seeds(
@@ -73,6 +73,7 @@ const TARGETS: [Target; 16] = [
     of_ops("demux_ops", fuzzing::demux_ops),
     of_ops("session_datagrams", fuzzing::session_datagrams),
     of_ops("shard_ops", fuzzing::shard_ops),
+    of_seeds("journal", fuzzing::journal, &[], fuzzing::journal_seeds),
     of_seeds("pcap", fuzzing::pcap, &[], captures),
     of_ops("pcapng", fuzzing::pcapng),
 ];
@@ -155,6 +156,7 @@ seeded! {
     seeded_addresses_break_no_promise: "demux_ops";
     seeded_peers_break_no_promise: "session_datagrams";
     seeded_rooms_break_no_promise: "shard_ops";
+    seeded_journals_break_no_promise: "journal";
     seeded_captures_break_no_promise: "pcap";
     seeded_datagrams_in_files_break_no_promise: "pcapng";
 }
@@ -173,7 +175,7 @@ macro_rules! committed {
 
 committed! {
     rtp rtcp srtp stun classify sdp_offer sdp_roundtrip trickle_frag payload nack_ops rewrite_ops demux_ops
-    session_datagrams shard_ops pcap pcapng
+    session_datagrams shard_ops journal pcap pcapng
 }
 
 fn run_committed(name: &str) {

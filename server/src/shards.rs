@@ -13,7 +13,7 @@ use antiphon_core::ids::ShardId;
 use antiphon_core::message::Event;
 use antiphon_core::rng::Seed;
 use antiphon_core::session::transport::Identity;
-use antiphon_core::shard::{ConfigError, Shard, ShardConfig};
+use antiphon_core::shard::{ConfigError, Shard, ShardConfig, Tuning};
 use antiphon_udp::{Clock, RECV_BUFFER_BYTES_WANTED, Socket};
 use tracing::error;
 
@@ -129,6 +129,7 @@ pub fn start(config: &Config) -> Result<Shards, ShardsError> {
     let shared = Arc::new(ShardConfig {
         identity: Arc::new(identity),
         sessions_max: config.max_sessions,
+        tuning: Tuning::default(),
     });
     shared.check()?;
     #[cfg(feature = "mutations")]

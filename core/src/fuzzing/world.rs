@@ -17,7 +17,7 @@ use crate::rng::Seed;
 use crate::sdp::{Offer, Purpose};
 use crate::session::transport::scripted::Scripted;
 use crate::session::transport::{HandshakeResult, Identity};
-use crate::shard::{Output, Shard, ShardConfig, TableSizes};
+use crate::shard::{Output, Shard, ShardConfig, TableSizes, Tuning};
 use crate::srtp::{Inbound, KeyingMaterial, Outbound, ReplayWindow, RtpPosition, SendSource};
 use crate::time::{Epoch, Timestamp};
 use crate::wire::rtp::{FIXED_HEADER_BYTES, Header, HeaderFields, write_header};
@@ -66,6 +66,7 @@ impl World {
         let config = Arc::new(ShardConfig {
             identity,
             sessions_max,
+            tuning: Tuning::default(),
         });
         let shard = Shard::new(ShardId(0), config, Epoch::simulated(), SEED);
         Self {

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use super::birth::Birth;
 use super::reader::{ReadError, Reader};
 use super::record::{EndReason, Header, Lost, Rest, Retention};
+use super::recorder::Recorder;
 use super::standing::{Standing, Standings};
 use super::turns::{Entry, RecordedTurn, Turns};
 use crate::drive::{
     Digest, DigestValue, Port, Pump, RecvBatch, RecvMeta, TransmitBatch, TransmitMeta, Turner,
 };
 use crate::ids::{SessionId, ShardId};
-use crate::message::{CloseReason, Command, Event, Relay};
-use crate::session::transport::{Identity, Tape};
+use crate::limits::REPLAY_WAKES_MAX;
+use crate::message::{CloseReason, Command, Event, ProfileName, Relay};
+use crate::session::transport::{HandshakeResult, Identity, KeyingMaterial, Tape};
 use crate::shard::{ConfigError, Shard, ShardConfig};
 use crate::time::{Epoch, Timestamp};
 
@@ -22,6 +24,15 @@ pub trait Witness {
     fn on_command(&mut self, _now: Timestamp, _command: &Command) {}
     /// The socket gives; a slot may hold several datagrams.
     fn on_received(&mut self, _now: Timestamp, _meta: &RecvMeta, _contents: &[u8]) {}
+    /// A handshake is done, then as now; or, of a session that begins in the middle, was done. The keys are secret.
+    fn on_keys(
+        &mut self,
+        _now: Timestamp,
+        _session: SessionId,
+        _profile: ProfileName,
+        _keys: &KeyingMaterial,
+    ) {
+    }
     /// The shard tells.
     fn on_event(&mut self, _now: Timestamp, _event: &Event) {}
     /// The socket takes.
@@ -30,6 +41,40 @@ pub trait Witness {
 
 /// Sees nothing.
 impl Witness for () {}
+
+/// Both see everything.
+impl<A: Witness, B: Witness> Witness for (&mut A, &mut B) {
+    fn on_command(&mut self, now: Timestamp, command: &Command) {
+        self.0.on_command(now, command);
+        self.1.on_command(now, command);
+    }
+
+    fn on_received(&mut self, now: Timestamp, meta: &RecvMeta, contents: &[u8]) {
+        self.0.on_received(now, meta, contents);
+        self.1.on_received(now, meta, contents);
+    }
+
+    fn on_keys(
+        &mut self,
+        now: Timestamp,
+        session: SessionId,
+        profile: ProfileName,
+        keys: &KeyingMaterial,
+    ) {
+        self.0.on_keys(now, session, profile, keys);
+        self.1.on_keys(now, session, profile, keys);
+    }
+
+    fn on_event(&mut self, now: Timestamp, event: &Event) {
+        self.0.on_event(now, event);
+        self.1.on_event(now, event);
+    }
+
+    fn on_transmit(&mut self, now: Timestamp, meta: &TransmitMeta, contents: &[u8]) {
+        self.0.on_transmit(now, meta, contents);
+        self.1.on_transmit(now, meta, contents);
+    }
+}
 
 /// What one entry of a journal came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +149,8 @@ pub struct Player<'a> {
     difference: Option<Difference>,
     /// Of a ring.
     restoring: Option<Restoring>,
+    /// See [`Self::on_its_own_time`].
+    is_on_its_own_time: bool,
 }
 
 /// What it takes to begin in the middle.
@@ -128,6 +175,7 @@ impl<'a> Player<'a> {
         let config = ShardConfig {
             identity,
             sessions_max: header.sessions_max,
+            tuning: header.tuning,
         };
         let epoch = Epoch::replayed(header.unix);
         let shard = Shard::new(header.shard, Arc::new(config), epoch, header.seed.clone())?;
@@ -138,7 +186,23 @@ impl<'a> Player<'a> {
             played: 0,
             difference: None,
             restoring: matches!(header.retention, Retention::Ring { .. }).then(Restoring::default),
+            is_on_its_own_time: false,
         })
+    }
+
+    /// Lets the shard be woken when it wants to be, and not only when it was in the run: for a replay by another
+    /// [`Tuning`](crate::shard::Tuning), which is to differ.
+    #[must_use]
+    pub fn on_its_own_time(self) -> Self {
+        Self {
+            is_on_its_own_time: true,
+            ..self
+        }
+    }
+
+    /// Records what is played from now on.
+    pub fn record(&mut self, recorder: Recorder) {
+        self.pump.record(recorder);
     }
 
     /// The shard, to look at.
@@ -200,9 +264,15 @@ impl<'a> Player<'a> {
 
     /// Plays an entry.
     pub fn play(&mut self, entry: Entry<'_>, witness: &mut impl Witness) -> Step {
+        if self.is_on_its_own_time
+            && let Some(now) = entry.time()
+        {
+            self.wake_until(now, witness);
+        }
         match entry {
             Entry::Turn(turn) => self.play_turn(*turn, witness),
             Entry::Birth(birth) => {
+                witness.on_keys(birth.at, birth.session, birth.profile, &birth.keys);
                 if let Some(restoring) = &mut self.restoring {
                     restoring.births.push(*birth);
                 }
@@ -231,10 +301,13 @@ impl<'a> Player<'a> {
     }
 
     fn play_turn(&mut self, mut turn: RecordedTurn<'_>, witness: &mut impl Witness) -> Step {
+        let (now, rest) = (turn.now, turn.rest);
         for (session, outcome) in std::mem::take(&mut turn.handshakes) {
+            if let HandshakeResult::Connected(profile, keys) = &outcome.result {
+                witness.on_keys(now, session, *profile, keys);
+            }
             self.tape.push(session, outcome);
         }
-        let (now, rest) = (turn.now, turn.rest);
         let recorded = self.restoring.is_some().then(|| turn.events.clone());
         self.restore(now);
         if let Some(recorded) = &recorded {
@@ -264,6 +337,23 @@ impl<'a> Player<'a> {
             now,
             faulted,
             agrees,
+        }
+    }
+
+    /// Turns whenever the shard wants to before `now`.
+    fn wake_until(&mut self, now: Timestamp, witness: &mut impl Witness) {
+        let mut last = Timestamp::ZERO;
+        for _ in 0..REPLAY_WAKES_MAX {
+            let Some(deadline) = self.pump.shard().deadline() else {
+                break;
+            };
+            // The wheel may want to be turned before anything is due, but never at one time twice.
+            if deadline >= now || deadline <= last {
+                break;
+            }
+            last = deadline;
+            let mut port = Replayed::nothing(deadline, witness);
+            let _wait = self.pump.turn(deadline, &mut port);
         }
     }
 

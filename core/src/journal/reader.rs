@@ -72,6 +72,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads on from where an entry begins.
+    pub(super) const fn resumed(journal: &'a [u8], at: usize) -> Self {
+        Self {
+            journal,
+            at,
+            failed: false,
+        }
+    }
+
     /// Bytes read so far.
     #[must_use]
     pub const fn position(&self) -> usize {

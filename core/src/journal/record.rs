@@ -14,10 +14,15 @@ use crate::net::Ecn;
 use crate::plan::Fingerprint;
 use crate::rng::Seed;
 use crate::session::transport::Outcome;
-use crate::shard::Shard;
+use crate::shard::{Shard, Tuning};
 use crate::srtp::RTCP_CLEAR_BYTES;
 use crate::time::Timestamp;
 use crate::wire::{self, Class, rtp};
+
+/// RFC 8489 §5.
+const STUN_HEADER_BYTES: usize = 20;
+/// Of the first record (RFC 6347 §4.1).
+const DTLS_HEADER_BYTES: usize = 13;
 
 /// One entry. Secret: between them, entries hold keys, passwords and what was said.
 ///
@@ -80,6 +85,10 @@ pub struct Header {
     pub payloads: Payloads,
     /// What was kept when there was no room for all.
     pub retention: Retention,
+    /// By what the shard decides.
+    pub tuning: Tuning,
+    /// Secrets and names were taken out: it can be shown, and not played.
+    pub redacted: bool,
 }
 
 impl Header {
@@ -96,6 +105,8 @@ impl Header {
             seed: seed.clone(),
             payloads,
             retention,
+            tuning: config.tuning,
+            redacted: false,
         }
     }
 }
@@ -198,6 +209,44 @@ impl<'a> Slot<'a> {
         }
     }
 
+    /// Each datagram in it: what was kept, and how many bytes were received.
+    pub(super) fn datagrams(&self) -> impl Iterator<Item = (&[u8], usize)> {
+        let is_cut = !self.cuts.is_empty();
+        let stride = self.stride.max(1) as usize;
+        let whole = self
+            .contents
+            .chunks(if is_cut { usize::MAX } else { stride });
+        let whole = whole
+            .filter(move |_| !is_cut)
+            .map(|whole| (whole, whole.len()));
+        let mut kept = &*self.contents;
+        let cut = self.cuts.iter().map(move |(clear, len)| {
+            let (datagram, rest) = kept.split_at(kept.len().min(*clear as usize));
+            kept = rest;
+            (datagram, *len as usize)
+        });
+        whole.chain(cut)
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.datagrams().count()
+    }
+
+    /// Forgets all but the first `count` datagrams.
+    pub(super) fn truncate(&mut self, count: usize) {
+        let kept: usize = self
+            .datagrams()
+            .take(count)
+            .map(|(kept, _)| kept.len())
+            .sum();
+        self.cuts.truncate(count);
+        match &mut self.contents {
+            Cow::Borrowed(contents) => *contents = &contents[..kept],
+            Cow::Owned(contents) => contents.truncate(kept),
+        }
+    }
+
     /// The slot as it was received, with zeros where something was cut out. At most `slot.len()` bytes.
     pub(super) fn fill(&self, slot: &mut [u8]) -> usize {
         if self.cuts.is_empty() {
@@ -231,6 +280,19 @@ fn clear_bytes(datagram: &[u8]) -> usize {
         Class::Rtcp => datagram.len().min(RTCP_CLEAR_BYTES),
         Class::Stun | Class::Dtls | Class::Unknown => datagram.len(),
     }
+}
+
+/// Bytes of a datagram that are its first header and in the clear, but for what an RTP header is extended by: kind,
+/// source and place in a stream, and of STUN the transaction.
+pub(super) fn header_bytes(datagram: &[u8]) -> usize {
+    let header = match wire::classify(datagram) {
+        Class::Rtp => rtp::FIXED_HEADER_BYTES,
+        Class::Rtcp => RTCP_CLEAR_BYTES,
+        Class::Stun => STUN_HEADER_BYTES,
+        Class::Dtls => DTLS_HEADER_BYTES,
+        Class::Unknown => 0,
+    };
+    header.min(datagram.len())
 }
 
 /// How a turn ended.

@@ -21,6 +21,7 @@ use crate::plan::{
 };
 use crate::rng::Seed;
 use crate::session::transport::{HandshakeResult, KeyingMaterial, Outcome};
+use crate::shard::Tuning;
 use crate::time::Timestamp;
 
 fn timestamp() -> impl Strategy<Value = Timestamp> {
@@ -353,6 +354,8 @@ fn header() -> impl Strategy<Value = Header> {
             } else {
                 Retention::Ring { bytes: budget }
             },
+            tuning: Tuning::default(),
+            redacted: !whole,
         })
 }
 
@@ -512,6 +515,8 @@ fn small_header() -> Header {
         seed: Seed::new([0; 32]),
         payloads: Payloads::Full,
         retention: Retention::Whole { budget: 0 },
+        tuning: Tuning::default(),
+        redacted: false,
     }
 }
 

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 
 use super::birth::{Birth, Counts};
+use super::player::Witness;
 use super::reader::{ReadError, Reader};
 use super::record::{EndReason, Lost, Record, Rest, Slot};
+use crate::drive::RecvMeta;
 use crate::ids::SessionId;
 use crate::message::{Command, Event};
 use crate::session::transport::Outcome;
@@ -25,6 +27,17 @@ pub enum Entry<'a> {
     Lost(Lost),
     /// The recording ended.
     End(EndReason),
+}
+
+impl Entry<'_> {
+    /// When it was; `None` for what took no time.
+    pub(super) fn time(&self) -> Option<Timestamp> {
+        match self {
+            Self::Turn(turn) => Some(turn.now),
+            Self::Idle(now) => Some(*now),
+            _ => None,
+        }
+    }
 }
 
 /// One turn of a pump, as it was recorded.
@@ -59,10 +72,10 @@ impl RecordedTurn<'_> {
         }
     }
 
-    /// Commands and received slots.
+    /// Commands and datagrams received.
     #[must_use]
     pub fn inputs(&self) -> usize {
-        self.commands.len() + self.batches.iter().map(VecDeque::len).sum::<usize>()
+        self.commands.len() + self.batches.iter().flatten().map(Slot::len).sum::<usize>()
     }
 
     /// Forgets all but the first `count` inputs.
@@ -70,8 +83,33 @@ impl RecordedTurn<'_> {
         self.commands.truncate(count);
         let mut left = count - self.commands.len();
         for batch in &mut self.batches {
-            batch.truncate(left);
-            left -= batch.len();
+            batch.retain_mut(|slot| {
+                let kept = slot.len().min(left);
+                slot.truncate(kept);
+                left -= kept;
+                kept > 0
+            });
+        }
+        // An empty batch would end the receiving, as it does where there is nothing more.
+        self.batches.retain(|batch| !batch.is_empty());
+    }
+
+    /// Shows what was recorded of it without playing it: all but what was sent, of which no more than a hash is there.
+    pub fn show(&self, witness: &mut impl Witness) {
+        for command in &self.commands {
+            witness.on_command(self.now, command);
+        }
+        for slot in self.batches.iter().flatten() {
+            for (kept, len) in slot.datagrams() {
+                let meta = RecvMeta {
+                    stride: len,
+                    ..slot.meta(len)
+                };
+                witness.on_received(self.now, &meta, kept);
+            }
+        }
+        for event in &self.events {
+            witness.on_event(self.now, event);
         }
     }
 }

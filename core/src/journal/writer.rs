@@ -37,6 +37,26 @@ pub fn put(out: &mut Vec<u8>, record: &Record<'_>) {
     frame[4..].copy_from_slice(&checksum(length, body).to_le_bytes());
 }
 
+/// A file of entries that are given as their bodies, the header's first, whatever those say.
+#[cfg(any(test, feature = "sim"))]
+pub(crate) fn resound<'b>(bodies: impl Iterator<Item = &'b [u8]>) -> Vec<u8> {
+    let mut out = MAGIC.to_vec();
+    out.extend_from_slice(&VERSION.to_le_bytes());
+    for body in bodies {
+        let length = (body.len() as u32).to_le_bytes();
+        out.extend_from_slice(&length);
+        out.extend_from_slice(&checksum(length, body).to_le_bytes());
+        out.extend_from_slice(body);
+    }
+    out
+}
+
+/// The body of one entry that was [`put`] alone.
+#[cfg(any(test, feature = "sim"))]
+pub(crate) fn body(entry: &[u8]) -> &[u8] {
+    entry.get(FRAME_BYTES..).unwrap_or_default()
+}
+
 pub(super) fn checksum(length: [u8; 4], body: &[u8]) -> u32 {
     let mut hasher = Hasher::new();
     hasher.update(&length);

@@ -11,14 +11,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use self::media::{Ask, Incoming, Media, MediaMark};
-use self::transport::{Checked, Identity, Outcome, Sink, Transport, TransportEvent, TransportMark};
+use self::transport::{Checked, Outcome, Sink, Transport, TransportEvent, TransportMark};
 use crate::drive::{Lane, TransmitBatch, TransmitMeta};
 use crate::ids::SessionId;
-use crate::limits::{CONSENT_TIMEOUT, PATH_QUIET, SETUP_TIMEOUT};
+use crate::limits::PATH_QUIET;
 use crate::message::{CloseReason, DropReason, ProfileName, Role, SessionStats, ShardStats};
 use crate::net::Path;
 use crate::plan::{IceCredentials, LocalDescription, SessionPlan};
 use crate::rng::Rng;
+use crate::shard::ShardConfig;
 use crate::srtp::KeyingMaterial;
 use crate::time::{Epoch, Timestamp, earliest};
 
@@ -150,14 +151,15 @@ impl Session {
         id: SessionId,
         role: Role,
         plan: Box<SessionPlan>,
-        identity: &Identity,
+        config: &ShardConfig,
         ice: IceCredentials,
         rng: &mut Rng,
         clocks: (Timestamp, Epoch),
     ) -> (Self, LocalDescription) {
         let (remote_ice, remote_fingerprint) = (plan.remote_ice.clone(), plan.remote_fingerprint);
         let dtls_role = plan.dtls_role;
-        let (media, sources) = Media::new(plan, rng);
+        let (media, sources) = Media::new(plan, config.tuning, rng);
+        let identity = &config.identity;
         let mut secret = [0; 16];
         rng.fill(&mut secret);
         let transport = Transport::new(
@@ -352,11 +354,15 @@ impl Session {
 
     /// When its life ends if nothing more comes, and why.
     fn life_deadline(&self) -> (Timestamp, CloseReason) {
+        let tuning = self.media.tuning();
         if !self.connected {
-            return (self.opened + SETUP_TIMEOUT, CloseReason::SetupTimeout);
+            return (
+                self.opened + tuning.setup_timeout,
+                CloseReason::SetupTimeout,
+            );
         }
         let since = self.transport.last_check().unwrap_or(self.opened);
-        (since + CONSENT_TIMEOUT, CloseReason::ConsentExpired)
+        (since + tuning.consent_timeout, CloseReason::ConsentExpired)
     }
 
     fn send_due(&mut self, cx: &mut Context<'_>) {

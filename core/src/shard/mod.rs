@@ -9,6 +9,7 @@ mod input;
 mod link;
 mod restore;
 mod slab;
+mod tuning;
 mod ufrag;
 mod wheel;
 
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use ahash::RandomState;
 
 use self::slab::Slab;
+pub use self::tuning::{Tuning, TuningError};
 use self::ufrag::Address;
 use self::wheel::Wheel;
 use crate::drive::TransmitBatch;
@@ -44,6 +46,8 @@ pub struct ShardConfig {
     pub identity: Arc<Identity>,
     /// Sessions held at most; 1 to 2^24.
     pub sessions_max: u32,
+    /// By what it decides where a choice has no one answer.
+    pub tuning: Tuning,
 }
 
 impl ShardConfig {
@@ -343,9 +347,9 @@ impl Shard {
         self.stats.sessions_opened += 1;
         let mut rng = self.seed.derive("session", number).rng();
         let ice = credentials(id, 0, &mut rng);
-        let identity = &self.config.identity;
+        let config = &self.config;
         let clocks = (self.now, self.epoch);
-        let (session, local) = Session::new(id, role, plan, identity, ice, &mut rng, clocks);
+        let (session, local) = Session::new(id, role, plan, config, ice, &mut rng, clocks);
         let deadline = session.deadline();
         self.sessions.insert(Box::new(session));
         self.wheel.arm(key.index, deadline);

@@ -74,9 +74,9 @@ impl Shard {
         }
         let mut rng = self.seed.derive("session", birth.number).rng();
         let ice = credentials(id, 0, &mut rng);
-        let identity = &self.config.identity;
+        let config = &self.config;
         let (plan, clocks) = (birth.plan.clone(), (birth.at, self.epoch));
-        let (mut session, _) = Session::new(id, birth.role, plan, identity, ice, &mut rng, clocks);
+        let (mut session, _) = Session::new(id, birth.role, plan, config, ice, &mut rng, clocks);
         session.resume(&birth.mark, birth.profile, keying);
         for path in session.paths() {
             self.by_path.entry(path).or_insert(key);

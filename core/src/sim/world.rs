@@ -21,7 +21,7 @@ use crate::message::{CloseReason, Command, Event, Role, ShardStats};
 use crate::plan::IceCredentials;
 use crate::rng::Seed;
 use crate::session::transport::Identity;
-use crate::shard::{Shard, ShardConfig, TableSizes};
+use crate::shard::{Shard, ShardConfig, TableSizes, Tuning};
 use crate::time::{Epoch, Timestamp, earliest};
 use crate::wire::{Class, classify};
 
@@ -162,6 +162,7 @@ impl World {
         let config = Arc::new(ShardConfig {
             identity,
             sessions_max: SESSIONS,
+            tuning: Tuning::default(),
         });
         Self::with_config(options, &config, Epoch::simulated())
     }

@@ -24,7 +24,7 @@ use antiphon_core::plan::{Codec, IceCredentials, LocalDescription, SessionPlan};
 use antiphon_core::rng::{Rng, Seed};
 use antiphon_core::sdp::{Offer, Purpose};
 use antiphon_core::session::transport::Identity;
-use antiphon_core::shard::{Shard, ShardConfig};
+use antiphon_core::shard::{Shard, ShardConfig, Tuning};
 use antiphon_core::time::{Epoch, Timestamp};
 use antiphon_core::wire::{Class, classify};
 use str0m::change::SdpAnswer;
@@ -106,6 +106,7 @@ pub(crate) fn shard(epoch: Epoch, seed: &Seed) -> Shard {
     let config = Arc::new(ShardConfig {
         identity: Arc::new(identity),
         sessions_max: SESSIONS_MAX,
+        tuning: Tuning::default(),
     });
     Shard::new(ShardId(0), config, epoch, seed.clone()).expect("a valid configuration")
 }

@@ -23,7 +23,7 @@ use antiphon_core::message::{Command, Event, Relay, Role};
 use antiphon_core::rng::Seed;
 use antiphon_core::sdp::{Offer, Purpose};
 use antiphon_core::session::transport::Identity;
-use antiphon_core::shard::{Shard, ShardConfig};
+use antiphon_core::shard::{Shard, ShardConfig, Tuning};
 use antiphon_core::time::Timestamp;
 use antiphon_udp::Clock;
 use mio::net::UdpSocket;
@@ -58,6 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = Arc::new(ShardConfig {
         identity: Arc::new(Identity::generate()?),
         sessions_max: 1,
+        tuning: Tuning::default(),
     });
     let (epoch, seed) = (own.clock.epoch(), Seed::new(seed));
     let mut pump = Pump::new(Shard::new(ShardId(0), config, epoch, seed)?);

@@ -25,7 +25,7 @@ use antiphon_core::plan::LocalDescription;
 use antiphon_core::rng::Seed;
 use antiphon_core::sdp::{Offer, Purpose};
 use antiphon_core::session::transport::Identity;
-use antiphon_core::shard::{Output, Shard, ShardConfig};
+use antiphon_core::shard::{Output, Shard, ShardConfig, Tuning};
 use antiphon_core::time::Timestamp;
 use antiphon_udp::Clock;
 use str0m::change::SdpAnswer;
@@ -104,6 +104,7 @@ impl Server {
         let config = ShardConfig {
             identity: Arc::new(Identity::generate()?),
             sessions_max: 2,
+            tuning: Tuning::default(),
         };
         let (id, seed) = (ShardId(0), Seed::new(seed));
         Ok(Self {

@@ -13,7 +13,7 @@ use antiphon_core::plan::{IceCredentials, SessionPlan};
 use antiphon_core::rng::Seed;
 use antiphon_core::sdp::{Offer, Purpose};
 use antiphon_core::session::transport::Identity;
-use antiphon_core::shard::{Shard, ShardConfig};
+use antiphon_core::shard::{Shard, ShardConfig, Tuning};
 use antiphon_core::time::{Epoch, Timestamp};
 use antiphon_core::wire::{Class, classify};
 use proptest::collection::vec;
@@ -219,6 +219,7 @@ impl Run {
         let config = Arc::new(ShardConfig {
             identity: Arc::clone(identity),
             sessions_max: 3,
+            tuning: Tuning::default(),
         });
         let shard = Shard::new(
             ShardId(2),

@@ -8,7 +8,7 @@ use antiphon_core::limits::SETUP_TIMEOUT;
 use antiphon_core::message::{CloseReason, Command, Event, Role};
 use antiphon_core::rng::Seed;
 use antiphon_core::session::transport::Identity;
-use antiphon_core::shard::{Shard, ShardConfig, TableSizes};
+use antiphon_core::shard::{Shard, ShardConfig, TableSizes, Tuning};
 use antiphon_core::time::{Epoch, Timestamp};
 
 use crate::determinism::plan;
@@ -21,6 +21,7 @@ fn shard(sessions: u32) -> Shard {
     let config = ShardConfig {
         identity: Arc::new(Identity::generate().expect("the library works")),
         sessions_max: sessions,
+        tuning: Tuning::default(),
     };
     let (epoch, seed) = (Epoch::simulated(), Seed::new([1; 32]));
     let shard = Shard::new(ShardId(0), Arc::new(config), epoch, seed);

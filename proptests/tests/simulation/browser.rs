@@ -10,7 +10,7 @@ use antiphon_core::plan::{IceCredentials, MediaKind, SessionPlan};
 use antiphon_core::rng::{Rng, Seed};
 use antiphon_core::sdp::{Negotiated, Offer, Purpose};
 use antiphon_core::session::transport::Identity;
-use antiphon_core::shard::{ShardConfig, TableSizes};
+use antiphon_core::shard::{ShardConfig, TableSizes, Tuning};
 use antiphon_core::sim::link::{GilbertElliott, Impairment};
 use antiphon_core::sim::peer::{Answer, Ending, Heard, HeardPacket, Outbox, Peer, Report, Trust};
 use antiphon_core::sim::source::{Clock, Source, Talker};
@@ -244,6 +244,7 @@ fn world(seed: u64) -> (World, Epoch) {
     let config = Arc::new(ShardConfig {
         identity: Arc::clone(identity),
         sessions_max: 100,
+        tuning: Tuning::default(),
     });
     let epoch = Epoch::simulated();
     (

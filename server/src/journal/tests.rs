@@ -4,7 +4,7 @@ use antiphon_core::journal::{EndReason, Player, Reader, Step};
 use antiphon_core::message::{Command, Event};
 use antiphon_core::rng::Seed;
 use antiphon_core::session::transport::Identity;
-use antiphon_core::shard::ShardConfig;
+use antiphon_core::shard::{ShardConfig, Tuning};
 use antiphon_core::time::Timestamp;
 use antiphon_udp::Clock;
 
@@ -50,6 +50,7 @@ fn shard() -> Shard {
     let config = ShardConfig {
         identity: Arc::new(identity),
         sessions_max: 10,
+        tuning: Tuning::default(),
     };
     let epoch = Clock::start().epoch();
     Shard::new(ShardId(0), Arc::new(config), epoch, Seed::new([7; 32])).expect("it is in range")

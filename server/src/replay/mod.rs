@@ -85,6 +85,9 @@ enum ReplayError {
     /// A file that was named cannot be read.
     #[error("{path}: {error}")]
     Unreadable { path: String, error: io::Error },
+    /// A file cannot be made.
+    #[error("{path}: {error}; it must be a new file in a folder that is there")]
+    Unwritable { path: String, error: io::Error },
     /// A file or argument that was named says something wrong.
     #[error("{0}")]
     Input(String),

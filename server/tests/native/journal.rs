@@ -196,6 +196,36 @@ fn a_planted_fault_ends_one_session_of_a_live_server_and_its_journal_faults_agai
     let played = play(&journal, &[]);
     assert_eq!(played["faulted"], 0, "{played}");
     assert_ne!(played["difference"], serde_json::Value::Null, "{played}");
+
+    let least = folder.join("least.journal");
+    let found = bisect(&journal, &least);
+    let [fault, panic] = ["fault", "panic"].map(|key| found[key].as_str().expect("text"));
+    assert!(panic.contains("a fault was planted"), "{panic}");
+    assert_eq!(found["input"]["kind"], "RTP", "{found:#}");
+    // Header, payload, and the tag of AES-GCM, or the extensions between them too.
+    let bytes = found["input"]["bytes"].as_u64().expect("a number") as usize;
+    assert!(bytes >= 12 + FATAL_PAYLOAD_BYTES + 16, "{found:#}");
+    // It is the last of what is left, and enough.
+    let played = play(&least, &[PLANT]);
+    assert_eq!(played["faulted"], 1, "{played}");
+    assert_eq!(played["difference"], serde_json::Value::Null, "{played}");
+    assert_eq!(
+        bisect(&least, &folder.join("again.journal"))["fault"],
+        fault
+    );
+}
+
+/// What `antiphon replay --bisect` finds in a journal of a server with the planted bug.
+fn bisect(journal: &Path, least: &Path) -> serde_json::Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_antiphon"))
+        .args(["replay", "--bisect", "--json", "--out"])
+        .args([least, journal])
+        .env("ANTIPHON_PLANT_FAULT", "true")
+        .output()
+        .expect("the program runs");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    report["found"].clone()
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn wrong_arguments_and_files_are_named_with_what_is_wrong() {
             &["/nowhere/call.pcap"],
             &["/nowhere/call.pcap", "No such file"],
         ),
-        (&[empty], &["empty.txt", "no capture"]),
+        (&[empty], &["empty.txt", "nor a capture"]),
         (&[capture, "--map", "96=vp8"], &["96=vp8", "96=vp8/90000"]),
         (
             &[capture, "--map", "200=vp8/90000"],

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::antiphon;
 
 /// A room of four who all speak and show themselves, for two seconds and until all have left.
-fn call(payloads: Payloads) -> Vec<u8> {
+pub(super) fn call(payloads: Payloads) -> Vec<u8> {
     let mut scenario = Scenario::rooms(7, 1, Speech::Spurts, Some(Picture::Plain));
     scenario.safety = Duration::from_secs(1);
     let (outcome, journal) = scenario.run_recorded(Setting::default(), payloads);
@@ -20,18 +20,18 @@ fn call(payloads: Payloads) -> Vec<u8> {
     journal
 }
 
-fn write(name: &str, bytes: &[u8]) -> PathBuf {
+pub(super) fn write(name: &str, bytes: &[u8]) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&path, bytes).expect("the test folder can be written");
     path
 }
 
-fn text(path: &Path) -> &str {
+pub(super) fn text(path: &Path) -> &str {
     path.to_str().expect("the path is text")
 }
 
 /// The JSON report and the exit code.
-fn replayed(path: &Path, arguments: &[&str]) -> (Value, Option<i32>) {
+pub(super) fn replayed(path: &Path, arguments: &[&str]) -> (Value, Option<i32>) {
     let output = antiphon(&[&[text(path), "--json"], arguments].concat());
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
         let said = String::from_utf8_lossy(&output.stderr);
@@ -41,7 +41,7 @@ fn replayed(path: &Path, arguments: &[&str]) -> (Value, Option<i32>) {
 }
 
 /// The journal after `change`, which may also take an entry out.
-fn altered(journal: &[u8], mut change: impl FnMut(&mut Record<'_>) -> bool) -> Vec<u8> {
+pub(super) fn altered(journal: &[u8], mut change: impl FnMut(&mut Record<'_>) -> bool) -> Vec<u8> {
     let (header, reader) = Reader::new(journal).expect("it begins well");
     let mut altered = begin(header);
     for record in reader {

@@ -4,6 +4,7 @@
 mod broken;
 mod journal;
 mod keyed;
+mod tools;
 mod truth;
 
 use std::path::{Path, PathBuf};

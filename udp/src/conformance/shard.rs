@@ -10,7 +10,7 @@ use antiphon_core::plan::{IceCredentials, SessionPlan};
 use antiphon_core::rng::Seed;
 use antiphon_core::sdp::{Offer, Purpose};
 use antiphon_core::session::transport::Identity;
-use antiphon_core::shard::{Shard, ShardConfig};
+use antiphon_core::shard::{Shard, ShardConfig, Tuning};
 
 use super::{Inline, Plan, Rig, SHARD, WINDOW, end, question};
 
@@ -37,6 +37,7 @@ fn told<R: Rig>() -> Vec<String> {
     let config = Arc::new(ShardConfig {
         identity: Arc::clone(identity()),
         sessions_max: SESSIONS as u32,
+        tuning: Tuning::default(),
     });
     let mut rig = R::start(plan, move |epoch| {
         let shard = Shard::new(SHARD, config, epoch, Seed::new([7; 32]));

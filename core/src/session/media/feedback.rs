@@ -10,7 +10,7 @@ use crate::message::DropReason;
 use crate::net::Path;
 use crate::plan::MediaKind;
 use crate::session::Context;
-use crate::session::media::receiver::{Carries, Receiver, SenderClock};
+use crate::session::media::receiver::{Carries, KeyframeThrottle, Receiver, SenderClock};
 use crate::session::media::sender::PeerReport;
 use crate::session::media::{Keys, Media};
 use crate::time::{Timestamp, earliest};
@@ -18,8 +18,6 @@ use crate::wire::rtcp::{
     self, COUNT_MAX, CompoundWriter, ExtendedBlock, Packet, ReportBlock, SenderSummary,
 };
 
-/// Between reports of a session whose media flows.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Our canonical name: one per peer connection suffices, and it must tell nothing (RFC 7022).
 pub(crate) const CNAME: &str = "antiphon";
 
@@ -70,7 +68,7 @@ impl Media {
             return;
         }
         let Some(keys) = &mut self.keys else { return };
-        self.next_report = cx.now + REPORT_INTERVAL;
+        self.next_report = cx.now + self.tuning.report_interval;
         let ntp = cx.epoch.ntp(cx.now);
         let mut blocks = [ReportBlock::default(); COUNT_MAX];
         let mut count = 0;
@@ -211,7 +209,7 @@ impl Media {
     #[cfg(feature = "mutations")]
     pub(crate) fn forget_keyframe_requests(&mut self) {
         for receiver in &mut self.receivers {
-            receiver.keyframes = super::receiver::KeyframeThrottle::default();
+            receiver.keyframes = KeyframeThrottle::new(self.tuning.keyframe_request_interval);
         }
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 pub(crate) use self::feedback::Ask;
 pub(crate) use self::mark::MediaMark;
+use self::receiver::KeyframeThrottle;
 pub(crate) use self::receiver::{Carries, Receiver, SenderClock};
 pub(crate) use self::sender::{Forwarded, Sender, TrackKey};
 use crate::ids::SessionKey;
@@ -26,6 +27,7 @@ use crate::receive::ReceivedPacket;
 use crate::repair::{self, Arrival, CachedHeader, PacketCache};
 use crate::rng::Rng;
 use crate::session::Context;
+use crate::shard::Tuning;
 use crate::srtp::{Inbound, OpenError, Outbound, ReplayWindow, RtpPosition};
 use crate::time::{Timestamp, earliest};
 use crate::wire::payload::{self, vp8};
@@ -108,6 +110,7 @@ struct Keys {
 #[derive(Debug)]
 pub(crate) struct Media {
     plan: Box<SessionPlan>,
+    tuning: Tuning,
     keys: Option<Box<Keys>>,
     receivers: Vec<Receiver>,
     /// Source and place of each receiver, by source.
@@ -149,7 +152,11 @@ struct Arrived<'h, 'a> {
 
 impl Media {
     /// Media state for a plan, with a source of ours for each section we send in.
-    pub(crate) fn new(plan: Box<SessionPlan>, rng: &mut Rng) -> (Self, Vec<Option<LocalSource>>) {
+    pub(crate) fn new(
+        plan: Box<SessionPlan>,
+        tuning: Tuning,
+        rng: &mut Rng,
+    ) -> (Self, Vec<Option<LocalSource>>) {
         let sources: Vec<_> = plan
             .media
             .iter()
@@ -170,6 +177,7 @@ impl Media {
         let media = Self {
             tracks: plan.media.iter().map(|_| Track::default()).collect(),
             plan,
+            tuning,
             keys: None,
             receivers: Vec::new(),
             receiver_places: Vec::new(),
@@ -202,6 +210,10 @@ impl Media {
             inbound,
             outbound,
         }));
+    }
+
+    pub(crate) const fn tuning(&self) -> &Tuning {
+        &self.tuning
     }
 
     pub(crate) fn plan(&self) -> &SessionPlan {
@@ -476,7 +488,8 @@ impl Media {
             && (announced || unannounced.count() < UNANNOUNCED_SSRCS_MAX)
     }
 
-    fn put_receiver(&mut self, receiver: Receiver) -> usize {
+    fn put_receiver(&mut self, mut receiver: Receiver) -> usize {
+        receiver.keyframes = KeyframeThrottle::new(self.tuning.keyframe_request_interval);
         let place = self.receivers.len();
         if let Err(gap) = self.find_place(receiver.ssrc) {
             self.receiver_places

@@ -124,7 +124,7 @@ impl Receiver {
             codec,
             payload_type: None,
             clock: None,
-            keyframes: KeyframeThrottle::default(),
+            keyframes: KeyframeThrottle::new(KEYFRAME_REQUEST_INTERVAL),
             alive: false,
             nacks_sent: 0,
             recovered: 0,
@@ -148,8 +148,9 @@ impl Receiver {
 
 /// Coalesces keyframe requests: the first goes out at once, later ones at most one an interval, and none once
 /// a keyframe came.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct KeyframeThrottle {
+    interval: Duration,
     sent: Option<Timestamp>,
     wanted: bool,
     /// Requests sent.
@@ -157,6 +158,15 @@ pub(crate) struct KeyframeThrottle {
 }
 
 impl KeyframeThrottle {
+    pub(crate) const fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            sent: None,
+            wanted: false,
+            count: 0,
+        }
+    }
+
     /// Someone needs a keyframe.
     pub(crate) fn note_wanted(&mut self) {
         self.wanted = true;
@@ -181,7 +191,7 @@ impl KeyframeThrottle {
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
         let earliest = self
             .sent
-            .map_or(Timestamp::ZERO, |sent| sent + KEYFRAME_REQUEST_INTERVAL);
+            .map_or(Timestamp::ZERO, |sent| sent + self.interval);
         self.wanted.then_some(earliest)
     }
 }
@@ -213,7 +223,7 @@ mod tests {
 
     #[test]
     fn keyframe_requests_are_coalesced_to_one_an_interval() {
-        let mut throttle = KeyframeThrottle::default();
+        let mut throttle = KeyframeThrottle::new(KEYFRAME_REQUEST_INTERVAL);
         let mut sent = Vec::new();
         for ms in 0..2_000 {
             let now = Timestamp::from_millis(ms);
@@ -227,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_held_back_request_goes_out_later_unless_a_keyframe_came() {
-        let mut throttle = KeyframeThrottle::default();
+        let mut throttle = KeyframeThrottle::new(KEYFRAME_REQUEST_INTERVAL);
         throttle.note_wanted();
         assert!(throttle.poll(Timestamp::from_millis(1_000)));
         throttle.note_wanted();

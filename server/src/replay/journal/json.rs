@@ -1,6 +1,6 @@
 //! The report as one JSON object; its keys are described in `docs/journal.md`.
 
-use antiphon_core::journal::{EndReason, Header, Payloads, Retention};
+use antiphon_core::journal::{EndReason, Header, Known, Payloads, Retention};
 use antiphon_core::time::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -33,6 +33,7 @@ pub(super) fn object(
         "error": played.error.map(|error| error.to_string()),
         "lost": lost(played),
         "sessions": sessions,
+        "standings": standings(played),
         "faults": faults(played),
         "received": traffic(played.ledger.received),
         "sent": traffic(played.ledger.sent),
@@ -48,7 +49,7 @@ pub(super) fn object(
 
 fn why(header: &Header, played: &Played) -> Value {
     match played.verdict(header) {
-        Verdict::Exact | Verdict::Differs | Verdict::Stopped => Value::Null,
+        Verdict::Exact | Verdict::FromBirth | Verdict::Differs | Verdict::Stopped => Value::Null,
         _ => table::why(header, played).into(),
     }
 }
@@ -119,6 +120,20 @@ fn session(id: &str, known: &SessionRow) -> Value {
     })
 }
 
+fn standings(played: &Played) -> Vec<Value> {
+    let standings = played.standings.iter();
+    let standings = standings.map(|standing| {
+        let (known, since) = match standing.known {
+            Known::Whole => ("whole", None),
+            Known::FromBirth(at) => ("from-birth", Some(seconds(at))),
+            Known::LostAt(at) => ("lost", Some(seconds(at))),
+            Known::Nothing => ("nothing", None),
+        };
+        json!({"session": standing.session.to_string(), "known": known, "at": since})
+    });
+    standings.collect()
+}
+
 fn faults(played: &Played) -> Vec<Value> {
     let faults = played.faults.iter();
     let faults = faults.map(|fault| {
@@ -137,7 +152,7 @@ fn traffic(traffic: Traffic) -> Value {
 
 fn event(line: &Line) -> Value {
     let mut object = Map::new();
-    object.insert("at".to_owned(), seconds(line.now).into());
+    object.insert("at".to_owned(), seconds(line.at).into());
     let session = line.session.map(|session| session.to_string());
     object.insert("session".to_owned(), session.into());
     object.insert("event".to_owned(), line.told.kind.into());

@@ -16,6 +16,7 @@ use super::describe::{self, Told};
 /// Something that passed in a turn.
 #[derive(Debug)]
 pub(super) struct Passed {
+    pub(super) at: Timestamp,
     /// Whose; `None`: nobody's, or not known.
     pub(super) session: Option<SessionId>,
     pub(super) what: What,
@@ -35,6 +36,16 @@ pub(super) struct Flew {
     pub(super) path: Path,
     pub(super) class: &'static str,
     pub(super) len: usize,
+}
+
+impl Flew {
+    fn new(path: Path, contents: &[u8], len: usize) -> Self {
+        Self {
+            path,
+            class: describe::class(contents),
+            len,
+        }
+    }
 }
 
 /// What is known of one session.
@@ -114,13 +125,9 @@ impl Ledger {
         self.passed.clear();
     }
 
-    fn note_flight(&mut self, path: Path, contents: &[u8], wrap: fn(Flew) -> What) {
-        let flew = Flew {
-            path,
-            class: describe::class(contents),
-            len: contents.len(),
-        };
+    fn note_flight(&mut self, at: Timestamp, flew: Flew, wrap: fn(Flew) -> What) {
         self.passed.push(Passed {
+            at,
             session: None,
             what: wrap(flew),
         });
@@ -151,7 +158,7 @@ impl Traffic {
 }
 
 impl Witness for Ledger {
-    fn on_command(&mut self, _now: Timestamp, command: &Command) {
+    fn on_command(&mut self, at: Timestamp, command: &Command) {
         let (text, session, request) = describe::command(command);
         if let Some(request) = request {
             let role = match command {
@@ -161,23 +168,30 @@ impl Witness for Ledger {
             self.requests.insert(request, Request { session, role });
         }
         self.passed.push(Passed {
+            at,
             session,
             what: What::Command(text),
         });
     }
 
-    fn on_received(&mut self, _now: Timestamp, meta: &RecvMeta, contents: &[u8]) {
+    fn on_received(&mut self, at: Timestamp, meta: &RecvMeta, contents: &[u8]) {
         self.local_port = meta.destination.port();
         let path = Path {
             local: meta.destination,
             remote: meta.source,
         };
+        // A datagram of which only the header is shown has its length beside it.
+        if contents.len() < meta.len {
+            let flew = Flew::new(path, contents, meta.len);
+            return self.note_flight(at, flew, What::Received);
+        }
         for datagram in contents.chunks(meta.stride.max(1)) {
-            self.note_flight(path, datagram, What::Received);
+            let flew = Flew::new(path, datagram, datagram.len());
+            self.note_flight(at, flew, What::Received);
         }
     }
 
-    fn on_event(&mut self, now: Timestamp, event: &Event) {
+    fn on_event(&mut self, at: Timestamp, event: &Event) {
         let request = describe::answers(event).and_then(|request| self.requests.remove(&request));
         let asked = request.as_ref().and_then(|request| request.session);
         let session = describe::session_of(event).or(asked);
@@ -186,27 +200,29 @@ impl Witness for Ledger {
             let row = self.sessions.entry(session).or_default();
             match event {
                 Event::Opened { .. } => {
-                    row.opened = Some(now);
+                    row.opened = Some(at);
                     row.role = request.and_then(|request| request.role);
                     told.what = row.role.map(describe::role).unwrap_or_default();
                 }
-                Event::Connected { .. } => row.connected = Some(now),
-                Event::Closed { reason, .. } => row.closed = Some((now, *reason)),
+                Event::Connected { .. } => row.connected = Some(at),
+                Event::Closed { reason, .. } => row.closed = Some((at, *reason)),
                 _ => {}
             }
         }
         self.passed.push(Passed {
+            at,
             session,
             what: What::Event(told),
         });
     }
 
-    fn on_transmit(&mut self, _now: Timestamp, meta: &TransmitMeta, contents: &[u8]) {
+    fn on_transmit(&mut self, at: Timestamp, meta: &TransmitMeta, contents: &[u8]) {
         let path = Path {
             local: local(meta, self.local_port),
             remote: meta.destination,
         };
-        self.note_flight(path, contents, What::Sent);
+        let flew = Flew::new(path, contents, contents.len());
+        self.note_flight(at, flew, What::Sent);
     }
 }
 

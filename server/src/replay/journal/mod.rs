@@ -1,6 +1,9 @@
 //! Journals: a shard played again, event for event, and what came of it.
 
+mod compare;
 mod describe;
+mod export;
+mod find;
 mod json;
 mod ledger;
 mod play;
@@ -10,17 +13,21 @@ mod window;
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use antiphon_core::ids::SessionId;
-use antiphon_core::journal::{Header, Reader};
+use antiphon_core::journal::{Header, Reader, Witness, redact};
+use antiphon_core::rng::Seed;
+use antiphon_core::time::Timestamp;
 use clap::Args;
 use zeroize::Zeroizing;
 
+use self::compare::{Comparison, Side};
+use self::export::Export;
 use self::ledger::What;
-use self::play::{Flow, Played, Turn, Verdict};
+use self::play::{Flow, Manner, Played, Turn, Verdict};
 use self::step::Stepper;
-use self::window::{Moment, Window};
+use self::window::{Moment, Setting, Window};
 use super::{Outcome, ReplayError};
 use crate::limits::JOURNAL_FILE_BYTES_MAX;
 
@@ -39,11 +46,34 @@ pub(super) struct Options {
     #[arg(long, value_name = "ID")]
     session: Option<SessionId>,
     /// Stops after each turn with something to print: Enter goes on, a number so many turns, q ends
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with = "json", group = "mode")]
     step: bool,
     /// Prints each event with its time
-    #[arg(long)]
+    #[arg(long, group = "mode")]
     events: bool,
+    /// Compares what comes out with what comes out of another journal
+    #[arg(long, value_name = "JOURNAL", group = "mode")]
+    diff: Option<PathBuf>,
+    /// Compares with a replay in which the shard decides by another number, such as
+    /// keyframe_request_interval=250ms; again for each (see docs/journal.md)
+    #[arg(long, value_name = "NAME=TIME", group = "mode")]
+    set: Vec<Setting>,
+    /// Writes all datagrams of the run to a new pcapng file, and the SRTP keys to FILE.keys.json
+    #[arg(long, value_name = "FILE", group = "mode")]
+    export: Option<PathBuf>,
+    /// Writes a journal without secrets, contents, addresses and names to a new file
+    #[arg(long, value_name = "FILE", group = "mode")]
+    redact: Option<PathBuf>,
+    /// Finds the least of the journal that still faults a session, or still differs
+    #[arg(long, group = "mode")]
+    bisect: bool,
+    /// With --bisect, writes that as a journal of its own to a new file
+    #[arg(long, value_name = "FILE", requires = "bisect")]
+    out: Option<PathBuf>,
+    /// Plants the bug that tests plant in a server
+    #[cfg(feature = "mutations")]
+    #[arg(long, hide = true, env = "ANTIPHON_PLANT_FAULT")]
+    plant_fault: bool,
 }
 
 impl Options {
@@ -55,6 +85,11 @@ impl Options {
             (self.session.is_some(), "--session"),
             (self.step, "--step"),
             (self.events, "--events"),
+            (self.diff.is_some(), "--diff"),
+            (!self.set.is_empty(), "--set"),
+            (self.export.is_some(), "--export"),
+            (self.redact.is_some(), "--redact"),
+            (self.bisect, "--bisect"),
         ];
         let mut given = given.into_iter();
         given.find_map(|(is_given, name)| is_given.then_some(name))
@@ -67,118 +102,298 @@ impl Options {
             session: self.session,
         }
     }
+
+    fn manner(&self) -> Manner {
+        Manner {
+            #[cfg(feature = "mutations")]
+            plants_fault: self.plant_fault,
+            ..Manner::default()
+        }
+    }
 }
 
 /// An event to print, with its time and whose it is.
 #[derive(Debug)]
 struct Line {
-    now: antiphon_core::time::Timestamp,
+    at: Timestamp,
     session: Option<SessionId>,
     told: describe::Told,
 }
 
-/// Plays the journal and reports on standard output.
+/// A journal in memory.
+struct Journal<'a> {
+    path: &'a Path,
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+/// Does what is asked for with the journal and reports on standard output.
 pub(super) fn run(path: &Path, options: &Options, as_json: bool) -> Result<Outcome, ReplayError> {
-    let bytes = read(path)?;
-    let (header, reader) = open(path, &bytes)?;
-    let window = options.window();
-    let mut stepper = options.step.then(Stepper::default);
-    let mut out = io::stdout().lock();
-    let mut lines = Vec::new();
-    let mut failed = None;
-    let on_turn = |turn: &Turn<'_>| {
-        if !window.has_time(turn.now) {
-            return Flow::Continue;
-        }
-        let shown = match &mut stepper {
-            Some(stepper) => stepper.show(&mut out, turn, &window),
-            None if options.events && as_json => {
-                lines.extend(events(turn, &window).map(|(session, told)| Line {
-                    now: turn.now,
-                    session,
-                    told: told.clone(),
-                }));
-                Ok(Flow::Continue)
-            }
-            None if options.events => print_events(&mut out, turn, &window),
-            None => Ok(Flow::Continue),
-        };
-        shown.unwrap_or_else(|error| {
-            failed = Some(error);
-            Flow::Stop
-        })
-    };
-    let played = play::play(&header, reader, bytes.len() as u64, on_turn)
-        .map_err(|error| unusable(path, &error.to_string()))?;
-    if let Some(error) = failed {
-        return Err(ReplayError::Output(error));
-    }
-    let text = if as_json {
-        json::object(&header, &played, &window, options.events.then_some(&*lines))
+    let journal = Journal::read(path)?;
+    let manner = options.manner();
+    let (text, outcome) = if let Some(other) = &options.diff {
+        let sides = [journal, Journal::read(other)?].map(|journal| journal.side(manner));
+        compared(sides, as_json)?
+    } else if !options.set.is_empty() {
+        let changed = journal.changed_side(manner, &options.set);
+        compared([journal.side(manner), changed], as_json)?
+    } else if let Some(to) = &options.export {
+        return journal.export(manner, to, as_json);
+    } else if let Some(to) = &options.redact {
+        (journal.redact(to)?, Outcome::Agrees)
+    } else if options.bisect {
+        let (bytes, out) = (&journal.bytes, options.out.as_deref());
+        journal.to_play()?;
+        find::run(path, bytes, manner, out, as_json)?
     } else {
-        table::text(&header, &played, &window)
+        return journal.report(manner, options, as_json);
     };
+    print(&mut io::stdout().lock(), &text)?;
+    Ok(outcome)
+}
+
+fn compared(
+    sides: [Result<Side, ReplayError>; 2],
+    as_json: bool,
+) -> Result<(String, Outcome), ReplayError> {
+    let [one, other] = sides;
+    let comparison = Comparison {
+        sides: [one?, other?],
+    };
+    let outcome = match comparison.agrees() {
+        true => Outcome::Agrees,
+        false => Outcome::Differs,
+    };
+    let text = match as_json {
+        true => comparison.json(),
+        false => comparison.text(),
+    };
+    Ok((text, outcome))
+}
+
+fn print(out: &mut impl io::Write, text: &str) -> Result<(), ReplayError> {
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
-        .map_err(ReplayError::Output)?;
-    outcome(path, &header, &played)
+        .map_err(ReplayError::Output)
+}
+
+impl<'a> Journal<'a> {
+    /// The whole file: entries borrow from it, and finding a fault goes over it again and again.
+    fn read(path: &'a Path) -> Result<Self, ReplayError> {
+        let unreadable = |error| ReplayError::Unreadable {
+            path: path.display().to_string(),
+            error,
+        };
+        let file = File::open(path).map_err(unreadable)?;
+        let len = file.metadata().map_err(unreadable)?.len();
+        if len > JOURNAL_FILE_BYTES_MAX {
+            let (len, max) = (len >> 20, JOURNAL_FILE_BYTES_MAX >> 20);
+            let why = format!("it has {len} MiB, and journals are read whole, up to {max} MiB");
+            return Err(unusable(path, &why));
+        }
+        // Of its size at once, so that no copy of the keys in it is left behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(len as usize + 1));
+        file.take(JOURNAL_FILE_BYTES_MAX)
+            .read_to_end(&mut bytes)
+            .map_err(unreadable)?;
+        Ok(Self { path, bytes })
+    }
+
+    fn open(&self) -> Result<(Header, Reader<'_>), ReplayError> {
+        Reader::new(&self.bytes).map_err(|error| unusable(self.path, &error.to_string()))
+    }
+
+    /// The same of a journal that is to be played, and not only shown.
+    fn to_play(&self) -> Result<(Header, Reader<'_>), ReplayError> {
+        let (header, reader) = self.open()?;
+        if header.redacted {
+            let why = "secrets and names were taken out, so it can be shown and not played";
+            return Err(unusable(self.path, why));
+        }
+        Ok((header, reader))
+    }
+
+    fn play(
+        &self,
+        (header, reader): (&Header, Reader<'_>),
+        manner: Manner,
+        witness: &mut impl Witness,
+        on_turn: impl FnMut(&Turn<'_>) -> Flow,
+    ) -> Result<Played, ReplayError> {
+        let len = self.bytes.len() as u64;
+        play::play(header, reader, len, manner, witness, on_turn)
+            .map_err(|error| unusable(self.path, &error.to_string()))
+    }
+
+    fn side(&self, manner: Manner) -> Result<Side, ReplayError> {
+        let (header, reader) = self.to_play()?;
+        let mut events = Vec::new();
+        let keep = |turn: &Turn<'_>| compare::keep(&mut events, turn);
+        let played = self.play((&header, reader), manner, &mut (), keep)?;
+        Ok(Side {
+            name: self.path.display().to_string(),
+            played,
+            events,
+        })
+    }
+
+    /// The same by other numbers.
+    fn changed_side(&self, manner: Manner, settings: &[Setting]) -> Result<Side, ReplayError> {
+        let (mut header, reader) = self.to_play()?;
+        let mut names = Vec::new();
+        for Setting { name, value } in settings {
+            let set = header.tuning.set(name, *value);
+            set.map_err(|error| ReplayError::Input(format!("--set {name}: {error}")))?;
+            names.push(format!("{name} = {value:?}"));
+        }
+        let manner = Manner {
+            on_its_own_time: true,
+            ..manner
+        };
+        let mut events = Vec::new();
+        let keep = |turn: &Turn<'_>| compare::keep(&mut events, turn);
+        let played = self.play((&header, reader), manner, &mut (), keep)?;
+        Ok(Side {
+            name: names.join(", "),
+            played,
+            events,
+        })
+    }
+
+    fn export(&self, manner: Manner, to: &Path, as_json: bool) -> Result<Outcome, ReplayError> {
+        let (header, reader) = self.to_play()?;
+        if header.payloads == antiphon_core::journal::Payloads::Headers {
+            let why = "payloads of media were not recorded, so there is nothing to export";
+            return Err(unusable(self.path, why));
+        }
+        let failed = |error| ReplayError::Unwritable {
+            path: to.display().to_string(),
+            error,
+        };
+        let mut export = Export::start(to, &header).map_err(failed)?;
+        let go_on = |_: &Turn<'_>| Flow::Continue;
+        let played = self.play((&header, reader), manner, &mut export, go_on)?;
+        let datagrams = export.datagrams;
+        let keys = export.finish(to).map_err(failed)?;
+        let window = Window::default();
+        let mut text = if as_json {
+            json::object(&header, &played, &window, None)
+        } else {
+            table::text(&header, &played, &window)
+        };
+        if !as_json {
+            text.push_str(&format!("{datagrams} datagrams in {}\n", to.display()));
+            if let Some(keys) = keys {
+                let (to, keys) = (to.display(), keys.display());
+                text.push_str(&format!(
+                    "open it with: antiphon replay {to} --keys {keys}\n"
+                ));
+            }
+        }
+        print(&mut io::stdout().lock(), &text)?;
+        outcome(self.path, &header, &played)
+    }
+
+    fn redact(&self, to: &Path) -> Result<String, ReplayError> {
+        let mut salt = Zeroizing::new([0; 32]);
+        aws_lc_rs::rand::fill(&mut *salt)
+            .map_err(|_| ReplayError::Input("the system gives no random numbers".to_owned()))?;
+        let redacted = redact(&self.bytes, &Seed::new(*salt));
+        let (bytes, error) = redacted.map_err(|error| unusable(self.path, &error.to_string()))?;
+        export::create(to)
+            .and_then(|mut file| file.write_all(&bytes))
+            .map_err(|error| ReplayError::Unwritable {
+                path: to.display().to_string(),
+                error,
+            })?;
+        match error {
+            Some(error) => Err(ReplayError::Partial {
+                path: self.path.display().to_string(),
+                why: error.to_string(),
+            }),
+            None => Ok(format!("{} bytes in {}\n", bytes.len(), to.display())),
+        }
+    }
+
+    fn report(
+        &self,
+        manner: Manner,
+        options: &Options,
+        as_json: bool,
+    ) -> Result<Outcome, ReplayError> {
+        let (header, reader) = self.open()?;
+        let window = options.window();
+        let mut stepper = options.step.then(Stepper::default);
+        let mut out = io::stdout().lock();
+        let mut lines = Vec::new();
+        let mut failed = None;
+        let on_turn = |turn: &Turn<'_>| {
+            if !window.has_time(turn.now) {
+                return Flow::Continue;
+            }
+            let shown = match &mut stepper {
+                Some(stepper) => stepper.show(&mut out, turn, &window),
+                None if options.events && as_json => {
+                    lines.extend(events(turn, &window));
+                    Ok(Flow::Continue)
+                }
+                None if options.events => print_events(&mut out, turn, &window),
+                None => Ok(Flow::Continue),
+            };
+            shown.unwrap_or_else(|error| {
+                failed = Some(error);
+                Flow::Stop
+            })
+        };
+        let played = self.play((&header, reader), manner, &mut (), on_turn)?;
+        if let Some(error) = failed {
+            return Err(ReplayError::Output(error));
+        }
+        let text = if as_json {
+            json::object(&header, &played, &window, options.events.then_some(&*lines))
+        } else {
+            table::text(&header, &played, &window)
+        };
+        print(&mut out, &text)?;
+        outcome(self.path, &header, &played)
+    }
 }
 
 fn outcome(path: &Path, header: &Header, played: &Played) -> Result<Outcome, ReplayError> {
     match played.verdict(header) {
-        Verdict::Exact | Verdict::Stopped => Ok(Outcome::Agrees),
+        Verdict::Exact | Verdict::FromBirth | Verdict::Stopped => Ok(Outcome::Agrees),
         Verdict::Differs => Ok(Outcome::Differs),
-        Verdict::CutOff | Verdict::Damaged | Verdict::Lossy | Verdict::HeadersOnly => {
-            Err(ReplayError::Partial {
-                path: path.display().to_string(),
-                why: table::why(header, played),
-            })
-        }
+        Verdict::CutOff
+        | Verdict::Damaged
+        | Verdict::Lossy
+        | Verdict::HeadersOnly
+        | Verdict::Redacted => Err(ReplayError::Partial {
+            path: path.display().to_string(),
+            why: table::why(header, played),
+        }),
     }
 }
 
 fn print_events(out: &mut impl io::Write, turn: &Turn<'_>, window: &Window) -> io::Result<Flow> {
-    for (session, told) in events(turn, window) {
+    for Line { at, session, told } in events(turn, window) {
         let session = session.map_or("-".to_owned(), |session| session.to_string());
-        writeln!(out, "{}  {session:<9}  {}", turn.now, told.text())?;
+        writeln!(out, "{at}  {session:<9}  {}", told.text())?;
     }
     Ok(Flow::Continue)
 }
 
 /// The events of a turn that are within the window.
-fn events<'t>(
-    turn: &'t Turn<'_>,
-    window: &Window,
-) -> impl Iterator<Item = (Option<SessionId>, &'t describe::Told)> {
-    turn.passed.iter().filter_map(|passed| match &passed.what {
-        What::Event(told) if window.has_session(passed.session) => Some((passed.session, told)),
-        _ => None,
-    })
-}
-
-/// The whole file: entries borrow from it, and finding a fault goes over it again and again.
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, ReplayError> {
-    let unreadable = |error| ReplayError::Unreadable {
-        path: path.display().to_string(),
-        error,
-    };
-    let file = File::open(path).map_err(unreadable)?;
-    let len = file.metadata().map_err(unreadable)?.len();
-    if len > JOURNAL_FILE_BYTES_MAX {
-        let (len, max) = (len >> 20, JOURNAL_FILE_BYTES_MAX >> 20);
-        let why = format!("it has {len} MiB, and journals are read into memory up to {max} MiB");
-        return Err(unusable(path, &why));
-    }
-    // Of its size at once, so that no copy of the keys in it is left behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(len as usize + 1));
-    file.take(JOURNAL_FILE_BYTES_MAX)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    Ok(bytes)
-}
-
-fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<(Header, Reader<'a>), ReplayError> {
-    Reader::new(bytes).map_err(|error| unusable(path, &error.to_string()))
+fn events<'t>(turn: &'t Turn<'_>, window: &Window) -> impl Iterator<Item = Line> + use<'t> {
+    let window = *window;
+    turn.passed
+        .iter()
+        .filter_map(move |passed| match &passed.what {
+            What::Event(told) if window.has_session(passed.session) => Some(Line {
+                at: passed.at,
+                session: passed.session,
+                told: told.clone(),
+            }),
+            _ => None,
+        })
 }
 
 fn unusable(path: &Path, why: &str) -> ReplayError {

@@ -5,9 +5,11 @@ use std::time::Duration;
 use antiphon_core::drive::DigestValue;
 use antiphon_core::ids::SessionId;
 use antiphon_core::journal::{
-    Difference, EndReason, Header, Lost, Payloads, Player, ReadError, Reader, Step,
+    Difference, EndReason, Entry, Header, Lost, Payloads, Player, ReadError, Reader, Retention,
+    Standing, Step, Turns, Witness,
 };
-use antiphon_core::shard::ConfigError;
+use antiphon_core::message::{CloseReason, Event};
+use antiphon_core::shard::{ConfigError, Shard};
 use antiphon_core::time::Timestamp;
 use antiphon_udp::Clock;
 
@@ -52,6 +54,8 @@ pub(super) struct Played {
     pub(super) end: Option<EndReason>,
     pub(super) error: Option<ReadError>,
     pub(super) faults: Vec<Faulted>,
+    /// Of a ring: how much of each session it has.
+    pub(super) standings: Vec<Standing>,
     /// It was ended by whoever watched.
     pub(super) stopped: bool,
     pub(super) wall: Duration,
@@ -62,6 +66,8 @@ pub(super) struct Played {
 pub(super) enum Verdict {
     /// All that came out then came out again.
     Exact,
+    /// It is a ring: of sessions that it has whole, all that was told then was told again.
+    FromBirth,
     /// Something else came out.
     Differs,
     /// All that came out again up to where the journal is cut off.
@@ -72,6 +78,8 @@ pub(super) enum Verdict {
     Lossy,
     /// The payloads of media were not recorded.
     HeadersOnly,
+    /// Secrets and names were taken out: it was shown, not played.
+    Redacted,
     /// It was ended by whoever watched.
     Stopped,
 }
@@ -81,11 +89,13 @@ impl Verdict {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Exact => "exact",
+            Self::FromBirth => "from-birth",
             Self::Differs => "differs",
             Self::CutOff => "cut-off",
             Self::Damaged => "damaged",
             Self::Lossy => "lossy",
             Self::HeadersOnly => "headers-only",
+            Self::Redacted => "redacted",
             Self::Stopped => "stopped",
         }
     }
@@ -94,20 +104,27 @@ impl Verdict {
 impl Played {
     /// What it shows. What differs because something was not recorded is no difference.
     pub(super) fn verdict(&self, header: &Header) -> Verdict {
-        let first_lost = self.lost.map_or(u64::MAX, |(_, turn, _)| turn);
+        // What a ring compares, it has.
+        let first_lost = match (header.retention, self.lost) {
+            (Retention::Whole { .. }, Some((_, turn, _))) => turn,
+            _ => u64::MAX,
+        };
         let differs = self
             .difference
             .as_ref()
             .is_some_and(|difference| difference.turn < first_lost);
-        match (header.payloads, self.error) {
-            (Payloads::Headers, _) => Verdict::HeadersOnly,
+        let is_ring = matches!(header.retention, Retention::Ring { .. });
+        match self.error {
+            _ if header.redacted => Verdict::Redacted,
+            _ if header.payloads == Payloads::Headers => Verdict::HeadersOnly,
             _ if differs => Verdict::Differs,
-            _ if self.lost.is_some() => Verdict::Lossy,
-            (_, Some(ReadError::CutOff { .. })) => Verdict::CutOff,
-            (_, Some(_)) => Verdict::Damaged,
-            _ if self.stopped => Verdict::Stopped,
-            (_, None) if self.end.is_none() => Verdict::CutOff,
-            (_, None) => Verdict::Exact,
+            _ if self.lost.is_some() && !is_ring => Verdict::Lossy,
+            Some(ReadError::CutOff { .. }) => Verdict::CutOff,
+            Some(_) => Verdict::Damaged,
+            None if self.stopped => Verdict::Stopped,
+            None if self.end.is_none() => Verdict::CutOff,
+            None if is_ring => Verdict::FromBirth,
+            None => Verdict::Exact,
         }
     }
 
@@ -129,7 +146,30 @@ impl Played {
     }
 }
 
-/// Plays a journal and shows each turn to `on_turn`.
+/// How a journal is played.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Manner {
+    /// Timers fire when the shard wants them to, as it decides by other numbers than in the run.
+    pub(super) on_its_own_time: bool,
+    /// The bug that tests plant in a server is there too.
+    pub(super) plants_fault: bool,
+}
+
+impl Manner {
+    pub(super) fn prepare(self, player: &mut Player<'_>) {
+        #[cfg(feature = "mutations")]
+        if self.plants_fault {
+            player
+                .bugs_mut()
+                .plant(antiphon_core::bugs::Mutation::FaultAtLength);
+        }
+        #[cfg(not(feature = "mutations"))]
+        let _unplanted = (self.plants_fault, player);
+    }
+}
+
+/// Plays a journal and shows each turn to `on_turn` and all that passes to `witness`. A redacted one is shown as it was
+/// recorded.
 ///
 /// # Errors
 /// No shard can be made of the header.
@@ -137,53 +177,121 @@ pub(super) fn play(
     header: &Header,
     reader: Reader<'_>,
     len: u64,
+    manner: Manner,
+    witness: &mut impl Witness,
     mut on_turn: impl FnMut(&Turn<'_>) -> Flow,
 ) -> Result<Played, ConfigError> {
     let clock = Clock::start();
     let started = clock.now();
-    let mut player = Player::new(header, reader)?;
     let mut progress = Progress::new(len);
-    let mut played = Played::default();
-    loop {
-        played.ledger.clear();
-        let step = match player.step(&mut played.ledger) {
-            None => break,
-            Some(Err(error)) => {
-                played.error = Some(error);
-                break;
-            }
-            Some(Ok(step)) => step,
-        };
-        progress.note(player.position() as u64);
-        match step {
-            Step::Turn { now, faulted, .. } => {
-                let number = player.played();
-                played.note_turn(number, now, &faulted);
-                let passed = played.ledger.settle(Some(player.shard()));
-                let turn = Turn {
-                    number,
-                    now,
-                    passed,
-                };
-                if on_turn(&turn) == Flow::Stop {
-                    played.stopped = true;
-                    break;
-                }
-            }
-            Step::Idle(now) => played.note_time(now),
-            Step::Stands => {}
-            Step::Lost(lost) => played.note_lost(lost),
-            Step::End(reason) => played.end = Some(reason),
+    let mut played = if header.redacted {
+        show(reader, witness, on_turn)
+    } else {
+        let mut player = Player::new(header, reader)?;
+        if manner.on_its_own_time {
+            player = player.on_its_own_time();
         }
-    }
+        manner.prepare(&mut player);
+        let mut played = Played::default();
+        while played.step(&mut player, witness, &mut on_turn) == Flow::Continue {
+            progress.note(player.position() as u64);
+        }
+        played.digest = player.digest();
+        played.difference = player.difference().cloned();
+        played.standings = player.standings().cloned().collect();
+        played
+    };
     drop(progress);
-    played.digest = player.digest();
-    played.difference = player.difference().cloned();
     played.wall = clock.now().since(started);
     Ok(played)
 }
 
+/// Shows what was recorded.
+fn show(
+    reader: Reader<'_>,
+    witness: &mut impl Witness,
+    mut on_turn: impl FnMut(&Turn<'_>) -> Flow,
+) -> Played {
+    let mut played = Played::default();
+    for entry in Turns::new(reader) {
+        played.ledger.clear();
+        match entry {
+            Ok(Entry::Turn(turn)) => {
+                turn.show(&mut (&mut played.ledger, &mut *witness));
+                let sends = turn.sends.iter();
+                let sent: u64 = sends.map(|(_, count)| u64::from(*count)).sum();
+                played.ledger.sent.datagrams += sent;
+                let faulted: Vec<_> = turn.events.iter().filter_map(faulted).collect();
+                played.note_turn(played.turns + 1, turn.now, &faulted);
+                if played.end_turn(turn.now, None, &mut on_turn) == Flow::Stop {
+                    break;
+                }
+            }
+            Ok(Entry::Idle(now)) => played.note_time(now),
+            Ok(Entry::Lost(lost)) => played.note_lost(lost),
+            Ok(Entry::End(reason)) => played.end = Some(reason),
+            Ok(Entry::Birth(_) | Entry::Counts(_)) => {}
+            Err(error) => played.error = Some(error),
+        }
+    }
+    played
+}
+
+const fn faulted(event: &Event) -> Option<SessionId> {
+    match event {
+        Event::Closed {
+            session,
+            reason: CloseReason::Fault,
+        } => Some(*session),
+        _ => None,
+    }
+}
+
 impl Played {
+    fn step(
+        &mut self,
+        player: &mut Player<'_>,
+        witness: &mut impl Witness,
+        on_turn: &mut impl FnMut(&Turn<'_>) -> Flow,
+    ) -> Flow {
+        self.ledger.clear();
+        match player.step(&mut (&mut self.ledger, witness)) {
+            None => return Flow::Stop,
+            Some(Err(error)) => {
+                self.error = Some(error);
+                return Flow::Stop;
+            }
+            Some(Ok(Step::Turn { now, faulted, .. })) => {
+                self.note_turn(player.played(), now, &faulted);
+                return self.end_turn(now, Some(player.shard()), on_turn);
+            }
+            Some(Ok(Step::Idle(now))) => {
+                self.note_time(now);
+                self.ledger.settle(Some(player.shard()));
+            }
+            Some(Ok(Step::Stands)) => {}
+            Some(Ok(Step::Lost(lost))) => self.note_lost(lost),
+            Some(Ok(Step::End(reason))) => self.end = Some(reason),
+        }
+        Flow::Continue
+    }
+
+    fn end_turn(
+        &mut self,
+        now: Timestamp,
+        shard: Option<&Shard>,
+        on_turn: &mut impl FnMut(&Turn<'_>) -> Flow,
+    ) -> Flow {
+        let turn = Turn {
+            number: self.turns,
+            now,
+            passed: self.ledger.settle(shard),
+        };
+        let flow = on_turn(&turn);
+        self.stopped |= flow == Flow::Stop;
+        flow
+    }
+
     fn note_turn(&mut self, number: u64, now: Timestamp, faulted: &[SessionId]) {
         self.turns = number;
         self.note_time(now);

@@ -1,6 +1,6 @@
 //! The report as a person reads it at a glance.
 
-use antiphon_core::journal::{Difference, Differs, Header, Payloads, ReadError, Retention};
+use antiphon_core::journal::{Difference, Differs, Header, Known, Payloads, Retention};
 use antiphon_core::message::Event;
 use antiphon_core::time::Timestamp;
 
@@ -49,12 +49,24 @@ fn verdict(header: &Header, played: &Played) -> String {
     let (turns, digest) = (played.turns, played.digest);
     match played.verdict(header) {
         Verdict::Exact => format!("exact: all {turns} turns came out as recorded; digest {digest}"),
+        Verdict::FromBirth => format!(
+            "from-birth: {} of {} sessions are whole, and told what they had told, in {turns} turns",
+            played
+                .standings
+                .iter()
+                .filter(|it| it.is_complete())
+                .count(),
+            played.standings.len(),
+        ),
         Verdict::Stopped => format!("stopped after {turns} turns, which came out as recorded"),
         Verdict::Differs => {
             let difference = played.difference.as_ref();
             difference.map_or_else(String::new, |difference| {
                 format!("differs: {}", first_difference(difference))
             })
+        }
+        Verdict::Redacted => {
+            format!("redacted: shown as it was recorded, {turns} turns; it cannot be played")
         }
         other => format!(
             "{}: {}; {} of {turns} turns came out as recorded",
@@ -67,6 +79,9 @@ fn verdict(header: &Header, played: &Played) -> String {
 
 /// Why no more than a part can be said of the run.
 pub(super) fn why(header: &Header, played: &Played) -> String {
+    if header.redacted {
+        return "secrets and names were taken out, so it can be shown and not played".to_owned();
+    }
     if header.payloads == Payloads::Headers {
         return "payloads of media were not recorded, so nothing can be opened".to_owned();
     }
@@ -187,9 +202,21 @@ fn totals(text: &mut String, header: &Header, played: &Played) {
             &format!("  ! session {session} faulted in turn {turn} at {now}"),
         );
     }
-    if let Some(ReadError::CutOff { .. }) = played.error
-        && played.end.is_some()
-    {
-        line(text, "  ! something follows the end of the recording");
+    for standing in played.standings.iter().filter(|it| !it.is_complete()) {
+        let known = known(standing.known);
+        line(
+            text,
+            &format!("  ! of session {} {known}", standing.session),
+        );
+    }
+}
+
+/// How much of a session a ring has, as the end of a sentence.
+pub(super) fn known(known: Known) -> String {
+    match known {
+        Known::Whole => "all is there".to_owned(),
+        Known::FromBirth(at) => format!("nothing from before {at} is there"),
+        Known::LostAt(at) => format!("something is missing after {at}"),
+        Known::Nothing => "neither the beginning nor how it stood is there".to_owned(),
     }
 }

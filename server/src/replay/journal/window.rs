@@ -84,6 +84,33 @@ fn number(text: &str) -> Option<f64> {
     text.parse().ok().filter(|_| is_plain)
 }
 
+/// A parameter of the shard, and its other value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Setting {
+    pub(super) name: String,
+    pub(super) value: Duration,
+}
+
+/// `NAME=TIME`; a time may be in milliseconds too, such as `250ms`.
+impl FromStr for Setting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| format!("it is {text}, and not NAME=TIME"))?;
+        let millis = value.strip_suffix("ms").and_then(number);
+        let value = match millis {
+            Some(millis) => {
+                Duration::try_from_secs_f64(millis / 1e3).map_err(|it| it.to_string())?
+            }
+            None => value.parse::<Moment>()?.0,
+        };
+        let name = name.to_owned();
+        Ok(Self { name, value })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,351 @@
+//! Nothing that identifies anybody, and no secret, is left in a redacted journal: every one of them is a marker
+//! here, and none is found again, whole or in halves.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use antiphon_core::ids::{ParticipantId, RequestId, RoomId, SessionId, SessionKey, ShardId};
+use antiphon_core::journal::{
+    Entry, Header, Payloads, ReadError, Reader, Record, Rest, Retention, Slot, Turns, begin, put,
+    redact,
+};
+use antiphon_core::message::{Command, Event, ProfileName, Role, SessionStats, TrackStats};
+use antiphon_core::plan::{
+    Codec, CodecPlan, DtlsRole, ExtensionIds, Feedback, Fingerprint, IceCredentials,
+    LocalDescription, MediaKind, MediaPlan, Mid, Rid, SessionPlan,
+};
+use antiphon_core::rng::Seed;
+use antiphon_core::session::transport::{HandshakeResult, KeyingMaterial, Outcome};
+use antiphon_core::shard::Tuning;
+use antiphon_core::time::Timestamp;
+
+const SALT: [u8; 32] = [0x5a; 32];
+const V4: &str = "203.0.113.77:51234";
+const V6: &str = "[2001:db8:aaaa:bbbb:cccc:dddd:eeee:9999]:51235";
+const HERE: &str = "198.51.100.9:40000";
+
+/// Bytes that occur nowhere by chance.
+fn marker(number: u8, len: usize) -> Vec<u8> {
+    let bytes =
+        (0..len as u8).map(|at| 0x80 | number.wrapping_mul(37).wrapping_add(at.wrapping_mul(11)));
+    bytes.collect()
+}
+
+fn words(name: &str) -> String {
+    format!("{name}-marker")
+}
+
+fn ice(who: &str) -> IceCredentials {
+    IceCredentials {
+        ufrag: words(&format!("{who}-ufrag")),
+        password: words(&format!("{who}-password-of-22-characters")),
+    }
+}
+
+fn mid() -> Mid {
+    Mid::new(b"alices-camera").expect("printable")
+}
+
+fn session() -> SessionId {
+    SessionId {
+        shard: ShardId(0),
+        key: SessionKey {
+            index: 0,
+            generation: 0,
+        },
+    }
+}
+
+fn header() -> Header {
+    let mut seed = [0; 32];
+    seed.copy_from_slice(&marker(1, 32));
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(&marker(2, 32));
+    Header {
+        software: words("software"),
+        shard: ShardId(0),
+        sessions_max: 10,
+        fingerprint: Fingerprint(fingerprint),
+        unix: Duration::from_nanos(1_769_876_543_210_987_654),
+        seed: Seed::new(seed),
+        payloads: Payloads::Full,
+        retention: Retention::Whole { budget: 0 },
+        tuning: Tuning::default(),
+        redacted: false,
+    }
+}
+
+fn open() -> Command {
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(&marker(3, 32));
+    let media = MediaPlan {
+        mid: mid(),
+        kind: MediaKind::Video,
+        receive: true,
+        send: true,
+        codecs: vec![CodecPlan {
+            payload_type: 96,
+            codec: Codec::Vp8,
+            rtx_payload_type: None,
+            feedback: Feedback::default(),
+        }],
+        extensions: ExtensionIds::default(),
+        ssrcs: Vec::new(),
+        rids: vec![Rid::new(b"alices-layer").expect("printable")],
+    };
+    Command::Open {
+        request: RequestId(1),
+        plan: Box::new(SessionPlan {
+            remote_ice: ice("remote"),
+            remote_fingerprint: Fingerprint(fingerprint),
+            dtls_role: DtlsRole::Server,
+            reduced_size_rtcp: true,
+            media: vec![media],
+        }),
+        role: Role::Publish {
+            room: RoomId(1),
+            participant: ParticipantId(2),
+        },
+    }
+}
+
+fn events() -> Vec<Event> {
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(&marker(2, 32));
+    let track = TrackStats {
+        mid: mid(),
+        kind: MediaKind::Video,
+        codec: None,
+        inbound: true,
+        ssrc: 1,
+        packets: 1,
+        bytes: 1,
+        bitrate: 1,
+        lost: 0,
+        jitter: Duration::ZERO,
+        nacks: 0,
+        retransmissions: 0,
+        keyframe_requests: 0,
+    };
+    let session = session();
+    vec![
+        Event::Opened {
+            request: RequestId(1),
+            session,
+            local: Box::new(LocalDescription {
+                ice: ice("local"),
+                fingerprint: Fingerprint(fingerprint),
+                sources: Vec::new(),
+            }),
+        },
+        Event::Restarted {
+            request: RequestId(2),
+            ice: ice("restarted"),
+        },
+        Event::TrackAdded {
+            session,
+            mid: mid(),
+            kind: MediaKind::Video,
+            codec: Codec::Vp8,
+        },
+        Event::TrackRemoved {
+            session,
+            mid: mid(),
+        },
+        Event::SessionStats {
+            request: RequestId(3),
+            stats: Box::new(SessionStats {
+                at: Timestamp::ZERO,
+                age: Duration::ZERO,
+                connected: true,
+                round_trip: None,
+                profile: None,
+                packets_received: 0,
+                packets_sent: 0,
+                tracks: vec![track],
+            }),
+        },
+    ]
+}
+
+/// A datagram of each class, behind its header nothing but a marker.
+fn datagrams() -> Vec<Vec<u8>> {
+    let behind = |header: &[u8], number| [header, &marker(number, 40)].concat();
+    vec![
+        behind(&[0, 1, 0, 40, 0x21, 0x12, 0xa4, 0x42], 10),
+        behind(&[22, 254, 253, 0, 0, 0, 0, 0, 0, 0, 1, 0, 40], 11),
+        behind(&[0x90, 96, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3], 12),
+        behind(&[0x80, 201, 0, 1, 0, 0, 0, 3], 13),
+        marker(14, 40),
+    ]
+}
+
+fn slot<'a>(source: &str, contents: Vec<u8>, stride: usize) -> Slot<'a> {
+    Slot {
+        is_first: true,
+        received: Timestamp::ZERO,
+        source: source.parse().expect("an address"),
+        destination: HERE.parse().expect("an address"),
+        ecn: None,
+        stride: stride as u32,
+        contents: Cow::Owned(contents),
+        cuts: Vec::new(),
+    }
+}
+
+fn journal() -> Vec<u8> {
+    let mut journal = begin(header());
+    let mut add = |record: Record<'_>| put(&mut journal, &record);
+    add(Record::Turn(Timestamp::ZERO));
+    add(Record::Command(Cow::Owned(open())));
+    add(Record::Command(Cow::Owned(Command::Restart {
+        request: RequestId(2),
+        session: session(),
+        remote_ice: ice("renewed"),
+    })));
+    for datagram in datagrams() {
+        let len = datagram.len();
+        add(Record::Received(slot(V4, datagram.clone(), len)));
+        // Coalesced, of which the last is shorter.
+        let twice = [&datagram[..], &datagram[..len - 1]].concat();
+        add(Record::Received(slot(V6, twice, len)));
+    }
+    for event in events() {
+        add(Record::Event(Cow::Owned(event)));
+    }
+    add(Record::Handshake(
+        session(),
+        Outcome {
+            datagrams: vec![marker(15, 60)],
+            result: HandshakeResult::Connected(
+                ProfileName::AeadAes128Gcm,
+                KeyingMaterial::new(&marker(16, 56)).expect("short enough"),
+            ),
+            deadline: None,
+        },
+    ));
+    add(Record::Rest(Rest {
+        deadline: None,
+        outputs: u64::from_be_bytes(marker(17, 8).try_into().expect("eight")),
+    }));
+    journal
+}
+
+/// Everything that must be gone, and its name.
+fn secrets() -> Vec<(String, Vec<u8>)> {
+    let mut secrets = Vec::new();
+    for who in ["remote", "local", "restarted", "renewed"] {
+        let IceCredentials { ufrag, password } = &ice(who);
+        secrets.push((format!("{who} ufrag"), ufrag.as_bytes().to_vec()));
+        secrets.push((format!("{who} password"), password.as_bytes().to_vec()));
+    }
+    for (name, text) in [
+        ("mid", "alices-camera"),
+        ("rid", "alices-layer"),
+        ("software", "software-marker"),
+    ] {
+        secrets.push((name.to_owned(), text.as_bytes().to_vec()));
+    }
+    for (name, number, len) in [
+        ("seed", 1, 32),
+        ("our fingerprint", 2, 32),
+        ("their fingerprint", 3, 32),
+        ("STUN attributes", 10, 40),
+        ("DTLS contents", 11, 40),
+        ("RTP payload", 12, 40),
+        ("RTCP contents", 13, 40),
+        ("unknown contents", 14, 40),
+        ("handshake", 15, 60),
+        ("keys", 16, 56),
+        ("hash of outputs", 17, 8),
+    ] {
+        secrets.push((name.to_owned(), marker(number, len)));
+    }
+    for address in [V4, V6, HERE] {
+        let socket: SocketAddr = address.parse().expect("an address");
+        secrets.push((address.to_owned(), address.as_bytes().to_vec()));
+        secrets.push((address.to_owned(), socket.ip().to_string().into_bytes()));
+        match socket {
+            SocketAddr::V4(v4) => secrets.push((address.to_owned(), v4.ip().octets().to_vec())),
+            SocketAddr::V6(v6) => secrets.push((address.to_owned(), v6.ip().octets().to_vec())),
+        }
+    }
+    secrets
+}
+
+fn has(bytes: &[u8], sought: &[u8]) -> bool {
+    bytes.windows(sought.len()).any(|window| window == sought)
+}
+
+#[test]
+fn no_secret_is_left_nor_half_of_one() {
+    let journal = journal();
+    let (redacted, error) = redact(&journal, &Seed::new(SALT)).expect("it begins well");
+    assert_eq!(error, None);
+    for (name, secret) in secrets() {
+        let is_text_of_address = secret.contains(&b'.') || secret.contains(&b':');
+        assert!(
+            has(&journal, &secret) || is_text_of_address,
+            "{name} was never there"
+        );
+        assert!(!has(&redacted, &secret), "{name} is left");
+        // Two bytes occur by chance.
+        for half in secret
+            .chunks(secret.len().div_ceil(2))
+            .filter(|half| half.len() >= 4)
+        {
+            assert!(!has(&redacted, half), "half of {name} is left");
+        }
+    }
+    // Nor the salt, from which pseudonyms could be tried.
+    assert!(!has(&redacted, &SALT[..16]));
+}
+
+#[test]
+fn what_is_left_is_sound_and_says_what_kind_of_thing_came_from_whom() {
+    let (redacted, _) = redact(&journal(), &Seed::new(SALT)).expect("it begins well");
+    let (header, reader) = Reader::new(&redacted).expect("it begins well");
+    assert!(header.redacted);
+    assert_eq!(header.payloads, Payloads::Headers);
+    let entries: Vec<_> = Turns::new(reader).collect();
+    let [Ok(Entry::Turn(turn))] = &entries[..] else {
+        panic!("one turn: {entries:?}");
+    };
+    assert_eq!((turn.commands.len(), turn.events.len()), (2, 5));
+    assert_eq!(turn.inputs(), 2 + 3 * datagrams().len());
+    let slots: Vec<_> = turn.batches.iter().flatten().collect();
+    let sources = |is_ipv4: bool| {
+        let slots = slots
+            .iter()
+            .filter(move |slot| slot.source.is_ipv4() == is_ipv4);
+        slots.map(|slot| slot.source).collect::<Vec<_>>()
+    };
+    for is_ipv4 in [true, false] {
+        let sources = sources(is_ipv4);
+        assert_eq!(sources.len(), 5, "families are kept");
+        assert!(
+            sources.iter().all(|source| *source == sources[0]),
+            "one pseudonym each"
+        );
+    }
+    let datagram = &datagrams()[2];
+    let rtp = slots
+        .iter()
+        .find(|slot| slot.contents.first() == Some(&0x90));
+    let rtp = rtp.expect("its header is there");
+    assert_eq!(*rtp.contents, datagram[..12]);
+    assert_eq!(rtp.cuts, [(12, datagram.len() as u32)]);
+    // Another salt, other pseudonyms.
+    let (other, _) = redact(&journal(), &Seed::new([1; 32])).expect("it begins well");
+    assert_ne!(redacted, other);
+}
+
+#[test]
+fn a_damaged_journal_is_redacted_as_far_as_it_goes() {
+    let journal = journal();
+    let (part, error) = redact(&journal[..journal.len() - 3], &Seed::new(SALT)).expect("it begins");
+    assert!(matches!(error, Some(ReadError::CutOff { .. })));
+    assert!(Reader::new(&part).is_ok());
+    assert!(redact(b"something else", &Seed::new(SALT)).is_err());
+}

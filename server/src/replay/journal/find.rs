@@ -1,0 +1,157 @@
+//! `--bisect`: the least of a journal that still faults a session, or still differs.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use antiphon_core::journal::{Found, LastInput, Shown, bisect};
+use data_encoding::HEXLOWER;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::describe;
+use super::export::create;
+use super::json::seconds;
+use super::play::Manner;
+use super::table;
+use crate::replay::{Outcome, ReplayError};
+
+/// What a search found, and the words of the panic that made the fault.
+struct Told {
+    found: Found,
+    panic: Option<String>,
+}
+
+/// Searches the journal and tells what was found; writes the prefix to `out`.
+pub(super) fn run(
+    path: &Path,
+    bytes: &[u8],
+    manner: Manner,
+    out: Option<&Path>,
+    as_json: bool,
+) -> Result<(String, Outcome), ReplayError> {
+    let words = Arc::<Mutex<Option<String>>>::default();
+    let heard = Arc::clone(&words);
+    // The same panic comes with each try, and it is told once.
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        *heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic.to_string());
+    }));
+    let searched = bisect(bytes, |player| manner.prepare(player));
+    std::panic::set_hook(before);
+    let found = searched.map_err(|error| super::unusable(path, &error.to_string()))?;
+    let Some(mut found) = found else {
+        let text = if as_json {
+            format!("{:#}\n", json!({"kind": "bisect", "found": Value::Null}))
+        } else {
+            "no session faults, and nothing differs\n".to_owned()
+        };
+        return Ok((text, Outcome::Agrees));
+    };
+    let prefix = Zeroizing::new(std::mem::take(&mut found.prefix));
+    if let Some(out) = out {
+        create(out)
+            .and_then(|mut file| file.write_all(&prefix))
+            .map_err(|error| ReplayError::Unwritable {
+                path: out.display().to_string(),
+                error,
+            })?;
+    }
+    let panic = words.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let told = Told { found, panic };
+    let text = if as_json {
+        told.json(prefix.len())
+    } else {
+        told.text(prefix.len(), bytes.len(), out)
+    };
+    Ok((text, Outcome::Differs))
+}
+
+impl Told {
+    fn text(&self, prefix: usize, whole: usize, out: Option<&Path>) -> String {
+        let Found {
+            shown,
+            turn,
+            now,
+            inputs: (least, all),
+            input,
+            plays,
+            ..
+        } = &self.found;
+        let mut text = match shown {
+            Shown::Fault(session) => format!("session {session} faults in turn {turn} at {now}\n"),
+            Shown::Difference(difference) => {
+                format!("differs: {}\n", table::first_difference(difference))
+            }
+        };
+        if let Some(panic) = &self.panic {
+            text.push_str("  panic   ");
+            text.push_str(&panic.replace('\n', "\n          "));
+            text.push('\n');
+        }
+        let input = match input {
+            LastInput::Timer => "a timer".to_owned(),
+            LastInput::Command => "a command".to_owned(),
+            LastInput::Datagram {
+                source,
+                len,
+                header,
+            } => {
+                let class = describe::class(header);
+                let header = HEXLOWER.encode(header);
+                format!("{class} of {len} bytes from {source}, its header {header}")
+            }
+        };
+        let written = writeln!(
+            text,
+            "  by      {input}: the last of {least} inputs, of the {all} of its turn\n  \
+             prefix  {prefix} of {whole} bytes, after {plays} plays"
+        );
+        written.expect("a string takes what is written to it");
+        if let Some(out) = out {
+            writeln!(text, "  written to {}", out.display())
+                .expect("a string takes what is written to it");
+        }
+        text
+    }
+
+    fn json(&self, prefix: usize) -> String {
+        let found = &self.found;
+        let (session, difference) = match &found.shown {
+            Shown::Fault(session) => (Some(session.to_string()), None),
+            Shown::Difference(difference) => (None, Some(table::differs(&difference.what))),
+        };
+        let input = match &found.input {
+            LastInput::Timer => json!({"kind": "timer"}),
+            LastInput::Command => json!({"kind": "command"}),
+            LastInput::Datagram {
+                source,
+                len,
+                header,
+            } => json!({
+                "kind": describe::class(header),
+                "source": source.to_string(),
+                "bytes": len,
+                "header": HEXLOWER.encode(header),
+            }),
+        };
+        let (least, all) = found.inputs;
+        let object = json!({
+            "kind": "bisect",
+            "found": {
+                "fault": session,
+                "difference": difference,
+                "turn": found.turn,
+                "at": seconds(found.now),
+                "input": input,
+                "inputs": least,
+                "inputs_of_turn": all,
+                "panic": self.panic,
+                "plays": found.plays,
+                "prefix_bytes": prefix,
+            },
+        });
+        format!("{object:#}\n")
+    }
+}
