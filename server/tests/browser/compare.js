@@ -82,9 +82,10 @@
     track_last.packets - track_first.packets);
   add('server bitrate', bitrates.reduce((sum, rate) => sum + rate, 0) / bitrates.length,
     track_last.bitrate);
-  // These move with every packet, and the page has them from a report of some seconds ago.
+  // These move with every packet and with whatever else a machine does, and the page has them from a report of some
+  // seconds ago.
   add('server lost', far.packetsLost, track_last.lost, 2);
   add('server jitter', panel.plotted.jitter[1], track_last.jitter * 1000, 3);
-  add('server round_trip', panel.plotted.round_trip[0], server_last.rtt * 1000, 3);
+  add('server round_trip', panel.plotted.round_trip[0], server_last.rtt * 1000, 20);
   return rows;
 })()
