@@ -229,6 +229,10 @@ pub const JOURNAL_BIRTH_INTERVAL: Duration = Duration::from_secs(10);
 /// Births written after one turn, 1 to 3 kB each; 10,000 sessions take 2,500 turns of the 10 s.
 pub const JOURNAL_BIRTHS_EACH_TURN_MAX: usize = 4;
 
+/// Slots in which a replay puts sessions back: ten times what a shard is known to carry. A journal may name any, and
+/// those before it come into being with it.
+pub const REPLAY_SLOTS_MAX: u32 = 1 << 17;
+
 /// Turns that a replay on its own time adds between two of the run: one a millisecond for a hundred seconds in which
 /// the run was asleep. Nobody's journal has more; one that was made to may not hold up who reads it.
 pub const REPLAY_WAKES_MAX: u32 = 100_000;

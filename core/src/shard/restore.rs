@@ -4,7 +4,7 @@ use crate::ids::{SessionId, SessionKey};
 use crate::journal::{Birth, Counts};
 use crate::message::{CloseReason, Role};
 use crate::session::{Session, SessionMark};
-use crate::shard::{Shard, check_plan, credentials};
+use crate::shard::{Shard, check_plan, credentials, guard};
 use crate::srtp::KeyingMaterial;
 
 impl Shard {
@@ -52,9 +52,9 @@ impl Shard {
             }
         }
         for birth in restored {
-            if let Some(session) = self.sessions.find_mut(birth.session.key) {
+            self.mutate(birth.session.key, |session, _| {
                 session.media.resume_sending(&birth.mark.media);
-            }
+            });
         }
     }
 
@@ -76,8 +76,16 @@ impl Shard {
         let ice = credentials(id, 0, &mut rng);
         let config = &self.config;
         let (plan, clocks) = (birth.plan.clone(), (birth.at, self.epoch));
-        let (mut session, _) = Session::new(id, birth.role, plan, config, ice, &mut rng, clocks);
-        session.resume(&birth.mark, birth.profile, keying);
+        // A journal may say what never was, and the session panic over it.
+        let made = guard(|| {
+            let (mut session, _) =
+                Session::new(id, birth.role, plan, config, ice, &mut rng, clocks);
+            session.resume(&birth.mark, birth.profile, keying);
+            session
+        });
+        let Ok(session) = made else {
+            return false;
+        };
         for path in session.paths() {
             self.by_path.entry(path).or_insert(key);
         }

@@ -1,6 +1,7 @@
 //! Sessions by slot and generation: lookup is an index and a compare, a stale key finds nothing.
 
 use crate::ids::SessionKey;
+use crate::limits::REPLAY_SLOTS_MAX;
 
 #[derive(Debug)]
 struct Slot<T> {
@@ -46,9 +47,10 @@ impl<T> Slab<T> {
         })
     }
 
-    /// Makes these the next vacant keys, in this order, as far as their slots are free.
+    /// Makes these the next vacant keys, in this order, as far as their slots are free and not beyond
+    /// [`REPLAY_SLOTS_MAX`].
     pub(crate) fn arrange(&mut self, keys: &[SessionKey]) {
-        let capacity = self.capacity;
+        let capacity = self.capacity.min(REPLAY_SLOTS_MAX);
         let there_can_be = || keys.iter().filter(|key| key.index < capacity);
         let count = there_can_be().map(|key| key.index + 1).max().unwrap_or(0);
         for index in self.slots.len() as u32..count {

@@ -10,7 +10,7 @@ use crate::message::DropReason;
 use crate::net::Path;
 use crate::plan::MediaKind;
 use crate::session::Context;
-use crate::session::media::receiver::{Carries, KeyframeThrottle, Receiver, SenderClock};
+use crate::session::media::receiver::{Carries, Receiver, SenderClock};
 use crate::session::media::sender::PeerReport;
 use crate::session::media::{Keys, Media};
 use crate::time::{Timestamp, earliest};
@@ -209,7 +209,8 @@ impl Media {
     #[cfg(feature = "mutations")]
     pub(crate) fn forget_keyframe_requests(&mut self) {
         for receiver in &mut self.receivers {
-            receiver.keyframes = KeyframeThrottle::new(self.tuning.keyframe_request_interval);
+            receiver.keyframes =
+                super::receiver::KeyframeThrottle::new(self.tuning.keyframe_request_interval);
         }
     }
 
