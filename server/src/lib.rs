@@ -43,7 +43,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::info;
 
@@ -51,6 +51,9 @@ use crate::cli::Tool;
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::journal::JournalHandle;
 use crate::server::{Server, ServerError};
+
+/// A write beyond the limit on the size of files, as Linux numbers it on what we run on (MIPS and PA-RISC differ).
+const SIGXFSZ: i32 = 25;
 
 /// The program: runs the tool it is asked for; by default reads the configuration, serves, and stops on SIGTERM,
 /// SIGINT or SIGHUP.
@@ -88,14 +91,13 @@ pub fn run(config: Config) -> Result<(), ServerError> {
         .build()
         .map_err(ServerError::Runtime)?;
     let ended = runtime.block_on(async {
+        let asks = survive_signals().map_err(ServerError::Runtime)?;
         let format = config.log_format;
         let shards = shards::start(&config)?;
         let server = Server::bind(config, shards).await?;
         // Who has read the banner may stop us.
         let stop = stop_signal().map_err(ServerError::Runtime)?;
-        if let Some(journal) = server.journal() {
-            dump_on_signal(journal).map_err(ServerError::Runtime)?;
-        }
+        dump_when_asked(asks, server.journal());
         announce(format, server.banner());
         server.run(stop).await
     });
@@ -128,15 +130,26 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
+/// From now on neither SIGUSR1, with which whoever runs many servers asks for journals, nor a limit on the size of files
+/// ends the process and its calls; a write beyond the limit fails, as on a full disk. Gives each SIGUSR1.
+fn survive_signals() -> std::io::Result<Signal> {
+    // A handler that is there once stays.
+    drop(signal(SignalKind::from_raw(SIGXFSZ))?);
+    signal(SignalKind::user_defined1())
+}
+
 /// Writes what the journal's rings hold at each SIGUSR1.
-fn dump_on_signal(journal: JournalHandle) -> std::io::Result<()> {
-    let mut signals = signal(SignalKind::user_defined1())?;
+fn dump_when_asked(mut asks: Signal, journal: Option<JournalHandle>) {
     tokio::spawn(async move {
-        while signals.recv().await.is_some() {
-            journal.dump();
+        while asks.recv().await.is_some() {
+            match &journal {
+                Some(journal) => journal.dump(),
+                None => info!(
+                    "SIGUSR1 asks for the last of a journal, and there is none: see --journal"
+                ),
+            }
         }
     });
-    Ok(())
 }
 
 /// Whether whoever started us wants hang-ups ignored: the lowest bit of the mask that the kernel shows.

@@ -220,6 +220,19 @@ fn at_its_start_it_says_what_a_client_will_see() {
     }
 }
 
+/// Who asks all servers of a machine for their journals ends none that has no journal; a limit on the size of
+/// files ends none that writes one.
+#[test]
+fn neither_a_request_for_a_journal_nor_a_limit_of_files_ends_it() {
+    let mut server = Server::start(&[]);
+    for signal in ["USR1", "XFSZ"] {
+        server.signal(signal);
+        assert!(server.json("/info").is_object(), "{signal}");
+    }
+    server.signal("TERM");
+    assert_eq!(server.exit_code(PATIENCE), Some(0));
+}
+
 #[test]
 fn a_stop_during_a_call_tells_the_peer_and_ends_with_success() {
     // Each signal at least once, each runtime too.
