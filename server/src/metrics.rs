@@ -397,7 +397,16 @@ impl Snapshot {
             return Ok(());
         };
         let counters = [
-            ("journal_dumps", "Times a ring was written", journal.dumps()),
+            (
+                "journal_dumps",
+                "Times a ring was to be written",
+                journal.dumps(),
+            ),
+            (
+                "journal_dumps_failed",
+                "Of these, those that came to no whole file",
+                journal.dumps_failed(),
+            ),
             (
                 "journal_written_bytes",
                 "Bytes of journals written",
@@ -413,7 +422,9 @@ impl Snapshot {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(value).encode(metric)?;
         }
-        Ok(())
+        let (name, help) = ("journal_recording", "1 while what happens is recorded");
+        let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(u64::from(journal.is_recording())).encode(metric)
     }
 
     fn forward_delay(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -71,6 +71,9 @@ pub struct JournalFigures {
     bytes: AtomicU64,
     records_lost: AtomicU64,
     dumps: AtomicU64,
+    dumps_failed: AtomicU64,
+    /// Nothing is kept any more.
+    is_closed: AtomicBool,
 }
 
 impl JournalFigures {
@@ -86,10 +89,22 @@ impl JournalFigures {
         self.records_lost.load(Ordering::Relaxed)
     }
 
-    /// Times that rings were written, or were to be.
+    /// Times that rings were to be written.
     #[must_use]
     pub fn dumps(&self) -> u64 {
         self.dumps.load(Ordering::Relaxed)
+    }
+
+    /// Of these, those that came to no whole file.
+    #[must_use]
+    pub fn dumps_failed(&self) -> u64 {
+        self.dumps_failed.load(Ordering::Relaxed)
+    }
+
+    /// Whether what happens now is recorded: not once the budget is spent or a file could not be written.
+    #[must_use]
+    pub fn is_recording(&self) -> bool {
+        !self.is_closed.load(Ordering::Relaxed)
     }
 
     fn note_written(&self, bytes: usize) {
@@ -137,8 +152,6 @@ pub struct JournalHandle {
 #[derive(Debug, Default)]
 struct Shared {
     figures: Arc<JournalFigures>,
-    /// Nothing is written any more.
-    is_closed: AtomicBool,
 }
 
 enum Message {
@@ -294,7 +307,7 @@ struct Feed {
 
 impl Sink for Feed {
     fn take(&mut self, chunk: Chunk) -> Taken {
-        if self.shared.is_closed.load(Ordering::Relaxed) {
+        if self.shared.figures.is_closed.load(Ordering::Relaxed) {
             return Taken::Closed;
         }
         if self.under_way.load(Ordering::Relaxed) >= JOURNAL_CHUNKS {

@@ -1,6 +1,7 @@
 //! The end of a run, in memory until there is a reason to write it.
 
 use std::io::{self, Write as _};
+use std::sync::atomic::Ordering;
 
 use antiphon_core::journal::{Chunk, EndReason, Header, Ring};
 use antiphon_core::time::Timestamp;
@@ -66,15 +67,22 @@ impl Rings {
         let written = create(&path)
             .map_err(io::Error::other)
             .and_then(|mut file| {
-                ring.dump(header, reason, |bytes| {
+                let written = ring.dump(header, reason, |bytes| {
+                    file.write_all(bytes)?;
                     shared.figures.note_written(bytes.len());
-                    file.write_all(bytes)
-                })
+                    Ok(())
+                });
+                // The beginning of a ring is of no use, and what is written first may be the header alone.
+                if written.is_err() {
+                    std::fs::remove_file(&path).ok();
+                }
+                written
             });
         let path = path.display();
         match written {
             Ok(()) => warn!(shard, %path, ?reason, "the last of the journal was written"),
             Err(error) => {
+                shared.figures.dumps_failed.fetch_add(1, Ordering::Relaxed);
                 error!(shard, %path, %error, "the last of the journal could not be written");
             }
         }

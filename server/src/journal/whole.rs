@@ -39,7 +39,7 @@ impl Whole {
     }
 
     fn spend_out(&mut self, place: &Place, shared: &Shared) {
-        if shared.is_closed.swap(true, Ordering::Relaxed) {
+        if shared.figures.is_closed.swap(true, Ordering::Relaxed) {
             return;
         }
         let folder = place.folder.display();
@@ -64,7 +64,7 @@ impl Whole {
             Err(error) => {
                 let folder = place.folder.display();
                 error!(%folder, %error, "the journal cannot be written: it ends here");
-                shared.is_closed.store(true, Ordering::Relaxed);
+                shared.figures.is_closed.store(true, Ordering::Relaxed);
                 self.files.clear();
             }
         }

@@ -57,7 +57,7 @@ impl Writer {
             }
             self.handle(message);
         }
-        self.shared.is_closed.store(true, Ordering::Relaxed);
+        self.shared.figures.is_closed.store(true, Ordering::Relaxed);
         let figures = &self.shared.figures;
         let (bytes, records_lost) = (figures.bytes(), figures.records_lost());
         info!(%folder, bytes, records_lost, "the journal has ended");
