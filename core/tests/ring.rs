@@ -32,6 +32,8 @@ struct Kept {
     whole: Vec<u8>,
     ring: Ring,
     is_full: bool,
+    /// Chunks taken in which a session faulted.
+    faulted: usize,
 }
 
 impl Both {
@@ -40,6 +42,7 @@ impl Both {
             whole: Vec::new(),
             ring: Ring::new(ring_bytes),
             is_full: false,
+            faulted: 0,
         })))
     }
 
@@ -56,6 +59,7 @@ impl Sink for Both {
         }
         kept.whole.extend_from_slice(chunk.bytes());
         kept.ring.push(&chunk);
+        kept.faulted += usize::from(chunk.faulted());
         Taken::Kept
     }
 
@@ -318,6 +322,25 @@ fn after_a_loss_sessions_go_on_from_their_birth_and_later_ones_are_whole() {
     let missing = packets(&dump) - played.stats.rtp_received;
     assert!(missing < 40, "{missing} of {}", packets(&dump));
     assert!(played.stats.rtp_received > 500, "{:?}", played.stats);
+}
+
+/// A ring is written because a chunk says that a session faulted.
+#[test]
+fn a_fault_for_which_there_was_no_room_is_told_with_what_is_taken_next() {
+    let (mut world, both, _) = recorded_world(4, usize::MAX);
+    let speaker = world.publish(1, 1);
+    let echo = world.join(&[(MediaKind::Audio, Direction::SendRecv)], Role::Echo);
+    world.connect_all();
+    talk(&mut world, &[speaker, echo], speaker, 0..50);
+    both.lock().is_full = true;
+    let session = session(&world, echo);
+    world.pump.shard_mut().inject_fault(session);
+    talk(&mut world, &[speaker, echo], speaker, 50..100);
+    assert_eq!(world.shard().stats().faults, 1);
+    assert_eq!(both.lock().faulted, 0, "nothing was taken");
+    both.lock().is_full = false;
+    talk(&mut world, &[speaker], speaker, 100..200);
+    assert_eq!(both.lock().faulted, 1, "told once");
 }
 
 /// How a session stood is its passwords, keys and addresses.

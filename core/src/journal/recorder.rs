@@ -18,7 +18,8 @@ use crate::time::Timestamp;
 
 /// Where chunks go, off the thread of the shard.
 pub trait Sink: Send {
-    /// Takes a chunk, or not. Never blocks.
+    /// Takes a chunk, or not. Never blocks. A sink should have room left for a chunk in which a session
+    /// [`faulted`](Chunk::faulted), and for the [last](Chunk::is_last), after which none comes to say what is missing.
     fn take(&mut self, chunk: Chunk) -> Taken;
 
     /// An emptied chunk to fill again; `None`: make one.
@@ -66,6 +67,7 @@ pub struct Chunk {
     bytes: Vec<u8>,
     records: u64,
     faulted: bool,
+    is_last: bool,
     /// Where births stand in it.
     births: Vec<(SessionId, Range<usize>)>,
     /// Sessions that ended in it, or in others since the last that was taken.
@@ -85,10 +87,16 @@ impl Chunk {
         self.records
     }
 
-    /// Whether a session faulted in its last turn.
+    /// Whether a session faulted in its last turn, or in a chunk before it that was not taken.
     #[must_use]
     pub const fn faulted(&self) -> bool {
         self.faulted
+    }
+
+    /// Whether its recorder hands over no other.
+    #[must_use]
+    pub const fn is_last(&self) -> bool {
+        self.is_last
     }
 
     pub(super) fn births(&self) -> &[(SessionId, Range<usize>)] {
@@ -113,6 +121,7 @@ impl Chunk {
         self.bytes.clear();
         self.records = 0;
         self.faulted = false;
+        self.is_last = false;
         self.births.clear();
         self.closed.clear();
     }
@@ -223,13 +232,14 @@ impl Recorder {
                 deadline,
                 outputs: outputs.0 as u64,
             }));
-            self.chunk.faulted = after.faults != self.before.faults;
+            let faults = after.faults != self.before.faults;
+            self.chunk.faulted |= faults;
             if let Some(births) = &mut self.births {
                 births.sweep(now, shard, &mut self.chunk);
             }
             let began = *self.began.get_or_insert(now);
             let is_old = now.since(began) >= JOURNAL_CHUNK_AGE_MAX;
-            if is_old || self.chunk.faulted || self.chunk.bytes.len() >= JOURNAL_CHUNK_BYTES {
+            if is_old || faults || self.chunk.bytes.len() >= JOURNAL_CHUNK_BYTES {
                 self.hand_over();
             }
         } else if after.wheel_pulls != self.before.wheel_pulls {
@@ -276,9 +286,11 @@ impl Recorder {
                 // What it said of losses before it is told again with the next.
                 self.lost.records += chunk.records;
                 self.lost.bytes += chunk.bytes.len() as u64;
-                let closed = std::mem::take(&mut chunk.closed);
+                let (closed, faulted) = (std::mem::take(&mut chunk.closed), chunk.faulted);
                 chunk.clear();
                 chunk.closed = closed;
+                // What led to the fault is gone, that there was one is not.
+                chunk.faulted = faulted;
                 self.births.iter_mut().for_each(Births::note_lost);
                 self.chunk = chunk;
                 self.chunk.put(&Record::Lost(self.lost));
@@ -293,6 +305,7 @@ impl Drop for Recorder {
     fn drop(&mut self) {
         if !self.is_closed {
             self.chunk.put(&Record::End(EndReason::Stopped));
+            self.chunk.is_last = true;
             self.hand_over();
         }
     }

@@ -310,7 +310,9 @@ impl Sink for Feed {
         if self.shared.figures.is_closed.load(Ordering::Relaxed) {
             return Taken::Closed;
         }
-        if self.under_way.load(Ordering::Relaxed) >= JOURNAL_CHUNKS {
+        // One more for a fault, lest nobody hear of it; and the last, after which nobody says what is missing.
+        let room = JOURNAL_CHUNKS + usize::from(chunk.faulted());
+        if self.under_way.load(Ordering::Relaxed) >= room && !chunk.is_last() {
             let lost = &self.shared.figures.records_lost;
             lost.fetch_add(chunk.records(), Ordering::Relaxed);
             return Taken::Full(chunk);
