@@ -61,13 +61,14 @@ pub enum Taken {
     Closed,
 }
 
-/// A run of whole turns as they stand in a file. Wiped when dropped: keys are in it.
+/// A run of whole turns as they stand in a file, unless a panic cut off the last of them. Wiped when dropped: keys are in it.
 #[derive(Debug, Default)]
 pub struct Chunk {
     bytes: Vec<u8>,
     records: u64,
     faulted: bool,
     is_last: bool,
+    is_cut_off: bool,
     /// Where births stand in it.
     births: Vec<(SessionId, Range<usize>)>,
     /// Sessions that ended in it, or in others since the last that was taken.
@@ -87,7 +88,8 @@ impl Chunk {
         self.records
     }
 
-    /// Whether a session faulted in its last turn, or in a chunk before it that was not taken.
+    /// Whether a session faulted in its last turn or the whole shard panicked, or in a chunk before it that was not
+    /// taken.
     #[must_use]
     pub const fn faulted(&self) -> bool {
         self.faulted
@@ -97,6 +99,11 @@ impl Chunk {
     #[must_use]
     pub const fn is_last(&self) -> bool {
         self.is_last
+    }
+
+    /// Whether it ends in the middle of a turn, after which nothing can stand.
+    pub(super) const fn is_cut_off(&self) -> bool {
+        self.is_cut_off
     }
 
     pub(super) fn births(&self) -> &[(SessionId, Range<usize>)] {
@@ -122,6 +129,7 @@ impl Chunk {
         self.records = 0;
         self.faulted = false;
         self.is_last = false;
+        self.is_cut_off = false;
         self.births.clear();
         self.closed.clear();
     }
@@ -149,7 +157,7 @@ pub struct Recorder {
     began: Option<Timestamp>,
     /// What was not taken, and not yet told.
     lost: Lost,
-    /// The turn under way, and whether it was written that it began.
+    /// The turn under way, or the last; and whether it was written that it began, and not yet that it ended.
     turn: (Timestamp, bool),
     /// The last turn of all in which nothing happened, until another is written.
     idle: Option<Timestamp>,
@@ -232,6 +240,7 @@ impl Recorder {
                 deadline,
                 outputs: outputs.0 as u64,
             }));
+            self.turn.1 = false;
             let faults = after.faults != self.before.faults;
             self.chunk.faulted |= faults;
             if let Some(births) = &mut self.births {
@@ -300,14 +309,22 @@ impl Recorder {
     }
 }
 
-/// Whoever drops the pump ends the recording, be it by a panic.
+/// Whoever drops the pump ends the recording. If it was a panic in a turn, what was recorded of the turn stands at the
+/// end, which is cut off: an entry that says how it ended would be out of place.
 impl Drop for Recorder {
     fn drop(&mut self) {
-        if !self.is_closed {
-            self.chunk.put(&Record::End(EndReason::Stopped));
-            self.chunk.is_last = true;
-            self.hand_over();
+        if self.is_closed {
+            return;
         }
+        let (_, is_open) = self.turn;
+        if !is_open {
+            self.chunk.put(&Record::End(EndReason::Stopped));
+        }
+        self.chunk.is_cut_off = is_open;
+        self.chunk.is_last = true;
+        // A panic of the whole shard is a fault as well.
+        self.chunk.faulted |= std::thread::panicking();
+        self.hand_over();
     }
 }
 

@@ -29,6 +29,7 @@ struct Kept {
     bytes: Zeroizing<Vec<u8>>,
     births: Vec<(SessionId, Range<usize>)>,
     closed: Vec<SessionId>,
+    is_cut_off: bool,
 }
 
 impl Ring {
@@ -51,13 +52,14 @@ impl Ring {
             bytes: Zeroizing::new(chunk.bytes().to_vec()),
             births: chunk.births().to_vec(),
             closed: chunk.closed().to_vec(),
+            is_cut_off: chunk.is_cut_off(),
         });
         while self.bytes > self.bytes_max && self.kept.len() > 1 {
             self.forget_oldest();
         }
     }
 
-    /// A journal of what is kept, part by part.
+    /// A journal of what is kept, part by part. If a panic cut off its last turn it has no end: `reason` is not told.
     ///
     /// # Errors
     /// The first of `write`'s.
@@ -73,6 +75,9 @@ impl Ring {
             .values()
             .chain(chunks)
             .try_for_each(|bytes| write(bytes))?;
+        if self.kept.back().is_some_and(|kept| kept.is_cut_off) {
+            return Ok(());
+        }
         let mut end = Vec::new();
         put(&mut end, &Record::End(reason));
         write(&end)

@@ -1,6 +1,8 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use antiphon_core::drive::{Port, RecvBatch, TransmitBatch, Turner as _};
 use antiphon_core::ids::RequestId;
-use antiphon_core::journal::{EndReason, Player, Reader, Step};
+use antiphon_core::journal::{EndReason, Player, ReadError, Reader, Step};
 use antiphon_core::message::{Command, Event};
 use antiphon_core::rng::Seed;
 use antiphon_core::session::transport::Identity;
@@ -15,6 +17,8 @@ use super::*;
 struct Asking {
     asked: bool,
     answers: u64,
+    /// Instead of taking an answer.
+    panics: bool,
 }
 
 impl Port for Asking {
@@ -33,6 +37,7 @@ impl Port for Asking {
     fn send(&mut self, _batch: &mut TransmitBatch) {}
 
     fn emit(&mut self, _event: Event) {
+        assert!(!self.panics, "a panic outside any session");
         self.answers += 1;
     }
 }
@@ -79,12 +84,15 @@ fn hung(choice: &JournalChoice) -> (JournalHandle, Receiver<Message>) {
     (handle, received)
 }
 
-fn writer(handle: &JournalHandle, file: File) -> Writer {
-    let place = Place {
+fn place(handle: &JournalHandle) -> Place {
+    Place {
         folder: handle.choice.folder.clone(),
         run: "test".to_owned(),
-    };
-    Writer::whole(place, vec![file], 1 << 20, Arc::clone(&handle.shared))
+    }
+}
+
+fn writer(handle: &JournalHandle, file: File) -> Writer {
+    Writer::whole(place(handle), vec![file], 1 << 20, Arc::clone(&handle.shared))
 }
 
 /// A writer that takes the messages there are, then ends.
@@ -178,5 +186,42 @@ fn a_full_disk_ends_the_journal_and_nothing_else() {
     turn(&mut pump, &mut port, 2..20);
     assert_eq!(port.answers, 20, "the shard goes on");
     assert_eq!(handle.figures().records_lost(), 0, "nothing is recorded");
+    std::fs::remove_dir_all(&choice.folder).expect("it is ours");
+}
+
+#[test]
+fn a_panic_in_a_turn_writes_the_ring_up_to_where_it_was() {
+    let retention = Retention::Ring { bytes: 1 << 20 };
+    let choice = JournalChoice {
+        retention,
+        ..choice("panic")
+    };
+    let (handle, received) = hung(&choice);
+    let mut pump = handle.clone().record(shard());
+    let mut port = Asking::default();
+    turn(&mut pump, &mut port, 0..3);
+    port.panics = true;
+    let panicked = catch_unwind(AssertUnwindSafe(move || turn(&mut pump, &mut port, 3..4)));
+    panicked.expect_err("the port panics");
+
+    let shared = Arc::clone(&handle.shared);
+    let mut writer = Writer::rings(place(&handle), 1, 1 << 20, shared);
+    received
+        .try_iter()
+        .for_each(|message| writer.handle(message));
+    assert_eq!(handle.figures().dumps(), 1);
+    let path = place(&handle).path(0, "-dump-1");
+    let journal = std::fs::read(path).expect("it was written");
+    let (header, reader) = Reader::new(&journal).expect("it begins well");
+    let mut player = Player::new(&header, reader).expect("a shard can be made of it");
+    let mut error = None;
+    while let Some(step) = player.step(&mut ()) {
+        error = step.err();
+    }
+    assert!(
+        matches!(error, Some(ReadError::CutOff { .. })),
+        "nothing is damaged: {error:?}"
+    );
+    assert_eq!((player.played(), player.difference()), (3, None));
     std::fs::remove_dir_all(&choice.folder).expect("it is ours");
 }
