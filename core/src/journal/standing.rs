@@ -45,7 +45,8 @@ impl Standing {
 #[derive(Debug, Default)]
 pub(super) struct Standings {
     of: BTreeMap<SessionId, Standing>,
-    ended: BTreeSet<SessionId>,
+    /// Those known whole so far that have not ended.
+    whole: BTreeSet<SessionId>,
 }
 
 impl Standings {
@@ -62,8 +63,8 @@ impl Standings {
     }
 
     pub(super) fn note_lost(&mut self, now: Timestamp) {
-        for standing in self.of.values_mut() {
-            if standing.is_complete() && !self.ended.contains(&standing.session) {
+        for session in std::mem::take(&mut self.whole) {
+            if let Some(standing) = self.of.get_mut(&session) {
                 standing.known = Known::LostAt(now);
             }
         }
@@ -76,15 +77,19 @@ impl Standings {
         recorded: Vec<Event>,
         replayed: Vec<Event>,
     ) -> Option<Difference> {
-        let told = recorded.iter().chain(&replayed);
-        let sessions: BTreeSet<_> = told.filter_map(session_of).collect();
+        let mut told: BTreeMap<SessionId, (Vec<Event>, Vec<Event>)> = BTreeMap::new();
+        for event in recorded {
+            if let Some(session) = session_of(&event) {
+                told.entry(session).or_default().0.push(event);
+            }
+        }
+        for event in replayed {
+            if let Some(session) = session_of(&event) {
+                told.entry(session).or_default().1.push(event);
+            }
+        }
         let mut first = None;
-        for session in sessions {
-            let mine = |events: &[Event]| -> Vec<Event> {
-                let mine = events.iter().filter(|it| session_of(it) == Some(session));
-                mine.cloned().collect()
-            };
-            let (recorded, replayed) = (mine(&recorded), mine(&replayed));
+        for (session, (recorded, replayed)) in told {
             let opens = matches!(recorded.first(), Some(Event::Opened { .. }));
             let known = if opens { Known::Whole } else { Known::Nothing };
             let standing = self.find(session, known);
@@ -97,18 +102,23 @@ impl Standings {
                 standing.difference = Some(Box::new(difference));
             }
             if matches!(recorded.last(), Some(Event::Closed { .. })) {
-                self.ended.insert(session);
+                self.whole.remove(&session);
             }
         }
         first
     }
 
     fn find(&mut self, session: SessionId, known: Known) -> &mut Standing {
-        self.of.entry(session).or_insert(Standing {
-            session,
-            known,
-            events: 0,
-            difference: None,
+        self.of.entry(session).or_insert_with(|| {
+            if known == Known::Whole {
+                self.whole.insert(session);
+            }
+            Standing {
+                session,
+                known,
+                events: 0,
+                difference: None,
+            }
         })
     }
 }

@@ -1,5 +1,7 @@
 //! A shard that begins in the middle of a run, from what a journal says of its sessions.
 
+use std::collections::BTreeSet;
+
 use crate::ids::{SessionId, SessionKey};
 use crate::journal::{Birth, Counts};
 use crate::message::{CloseReason, Role};
@@ -25,6 +27,7 @@ impl Shard {
     /// The next sessions opened get these numbers, as they did. Where another stands that is not about to be closed,
     /// its end was lost.
     pub(crate) fn arrange(&mut self, opened: &[SessionId], closed: &[SessionId]) {
+        let closed: BTreeSet<&SessionId> = closed.iter().collect();
         let keys: Vec<SessionKey> = opened.iter().map(|session| session.key).collect();
         for key in &keys {
             if let Some((other, _)) = self.sessions.at(key.index)

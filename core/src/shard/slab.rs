@@ -1,5 +1,7 @@
 //! Sessions by slot and generation: lookup is an index and a compare, a stale key finds nothing.
 
+use std::collections::BTreeSet;
+
 use crate::ids::SessionKey;
 use crate::limits::REPLAY_SLOTS_MAX;
 
@@ -60,13 +62,19 @@ impl<T> Slab<T> {
                 value: None,
             });
         }
-        for key in there_can_be().rev() {
+        let mut next = Vec::new();
+        let mut seen = BTreeSet::new();
+        for key in there_can_be() {
             let slot = &mut self.slots[key.index as usize];
-            if slot.value.is_none() {
+            if slot.value.is_none() && seen.insert(key.index) {
                 slot.generation = key.generation;
-                self.free.retain(|free| *free != key.index);
-                self.free.push(key.index);
+                next.push(key.index);
             }
+        }
+        // Mostly they are the next as it is, and the free slots, which may be many, need no look.
+        if self.free.iter().rev().take(next.len()).ne(&next) {
+            self.free.retain(|free| !seen.contains(free));
+            self.free.extend(next.iter().rev());
         }
     }
 
@@ -155,7 +163,9 @@ mod tests {
         let key = |index, generation| SessionKey { index, generation };
         let mut slab = Slab::new(6);
         let taken = slab.insert('a'.into());
-        slab.arrange(&[key(4, 7), taken, key(2, 0), key(6, 0)]);
+        slab.arrange(&[key(2, 0), key(4, 5)]);
+        slab.arrange(&[key(4, 7), taken, key(2, 0), key(6, 0), key(4, 9)]);
+        slab.arrange(&[key(4, 7), key(2, 0)]);
         assert_eq!(slab.insert('b'.into()), key(4, 7));
         assert_eq!(slab.insert('c'.into()), key(2, 0));
         assert_eq!(slab.len(), 3);

@@ -87,7 +87,8 @@ impl Tape {
     /// Whether every outcome was played.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        // An empty queue is removed.
+        self.lock().is_empty()
     }
 
     /// A session without a recorded outcome was not called in the recorded run: its datagram is refused.
