@@ -161,7 +161,8 @@ impl Epoch {
     /// Wall time of a timestamp, since 1970.
     #[must_use]
     pub fn unix(&self, at: Timestamp) -> Duration {
-        self.unix + Duration::from_nanos(at.as_nanos())
+        self.unix
+            .saturating_add(Duration::from_nanos(at.as_nanos()))
     }
 }
 
@@ -211,6 +212,15 @@ mod tests {
     fn display_shows_hours_minutes_seconds_and_micros() {
         let at = Timestamp::from_nanos((3_600 + 62) * 1_000_000_000 + 5_000);
         assert_eq!(at.to_string(), "1:01:02.000005");
+    }
+
+    /// A journal may say of any time that its run began then.
+    #[test]
+    fn wall_time_saturates() {
+        let epoch = Epoch::replayed(Duration::MAX);
+        let at = Timestamp::from_millis(1);
+        assert_eq!(epoch.unix(at), Duration::MAX);
+        let _wrapped = epoch.ntp(at);
     }
 
     /// 2004-01-01 is a published NTP constant: 3,281,904,000 s after 1900.

@@ -629,3 +629,77 @@ fn the_longest_entries_fit() {
     let bytes = coded(&Record::Command(Cow::Owned(command)));
     assert!(bytes.len() < JOURNAL_RECORD_BYTES_MAX, "{}", bytes.len());
 }
+
+/// Of what a ring forgot a file may claim any number.
+#[test]
+fn numbers_at_their_end_are_played() {
+    let bytes = 1;
+    let header = Header {
+        unix: Duration::MAX,
+        retention: Retention::Ring { bytes },
+        ..small_header()
+    };
+    let request = RequestId(1);
+    let remote_ice = IceCredentials {
+        ufrag: "abcd".to_owned(),
+        password: "0123456789012345678901".to_owned(),
+    };
+    let media = MediaPlan {
+        mid: Mid::new(b"0").expect("printable"),
+        kind: MediaKind::Audio,
+        receive: true,
+        send: true,
+        codecs: vec![CodecPlan {
+            payload_type: 111,
+            codec: Codec::Opus,
+            rtx_payload_type: None,
+            feedback: Feedback::default(),
+        }],
+        extensions: ExtensionIds::default(),
+        ssrcs: Vec::new(),
+        rids: Vec::new(),
+    };
+    let session = SessionId {
+        shard: ShardId(0),
+        key: SessionKey {
+            index: 0,
+            generation: 0,
+        },
+    };
+    let open = Command::Open {
+        request,
+        plan: Box::new(SessionPlan {
+            remote_ice: remote_ice.clone(),
+            remote_fingerprint: Fingerprint([1; 32]),
+            dtls_role: DtlsRole::Server,
+            reduced_size_rtcp: true,
+            media: vec![media],
+        }),
+        role: Role::Echo,
+    };
+    let restart = Command::Restart {
+        request,
+        session,
+        remote_ice,
+    };
+    let counts = Counts {
+        opened: u64::MAX,
+        restarts: u64::MAX,
+    };
+    let records = [
+        Record::Counts(counts),
+        Record::Turn(Timestamp::ZERO),
+        Record::Command(Cow::Owned(open)),
+        Record::Command(Cow::Owned(restart)),
+        Record::Rest(Rest::default()),
+    ];
+    let (bytes, _) = journal(header, &records);
+    let (header, reader) = Reader::new(&bytes).expect("it is a journal");
+    let mut player = Player::new(&header, reader).expect("a shard can be made of it");
+    while let Some(step) = player.step(&mut ()) {
+        step.expect("it is whole");
+    }
+    assert_eq!(player.played(), 1);
+    assert_eq!(player.shard().stats().sessions, 1);
+    assert_eq!(player.shard().counts(), Counts::default(), "they wrap");
+}

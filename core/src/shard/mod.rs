@@ -344,7 +344,8 @@ impl Shard {
         if mutated!(self, AmbientRandomness) {
             number ^= u64::from(std::process::id());
         }
-        self.stats.sessions_opened += 1;
+        // Wraps: a journal may claim any number for what was before.
+        self.stats.sessions_opened = self.stats.sessions_opened.wrapping_add(1);
         let mut rng = self.seed.derive("session", number).rng();
         let ice = credentials(id, 0, &mut rng);
         let config = &self.config;
@@ -370,7 +371,7 @@ impl Shard {
         }
         // Not the request's number: a server that repeats one must not give two sessions one password.
         let mut rng = self.seed.derive("restart", self.restarts).rng();
-        self.restarts += 1;
+        self.restarts = self.restarts.wrapping_add(1);
         let restarted = self.mutate(id.key, |session, _| {
             let local = credentials(id, session.restarts().wrapping_add(1), &mut rng);
             session.restart(local.clone(), remote);
