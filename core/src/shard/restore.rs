@@ -67,11 +67,12 @@ impl Shard {
         if id.shard != self.id || self.sessions.find(key).is_some() {
             return false;
         }
-        self.arrange(&[id], &[]);
         let keying = KeyingMaterial::new(birth.profile, birth.keys.as_bytes());
         let (Ok(keying), Ok(())) = (keying, check_plan(&birth.plan)) else {
             return false;
         };
+        // Now, as it ends whoever stands there.
+        self.arrange(&[id], &[]);
         if self.sessions.vacant_key() != Some(key) {
             return false;
         }
