@@ -8,13 +8,19 @@ use zeroize::Zeroize;
 
 use super::birth::{Birth, Births};
 use super::record::{EndReason, Lost, Payloads, Record, Rest, Slot};
-use super::writer::put;
+use super::writer::{FRAME_BYTES, put};
 use crate::drive::{DigestValue, Port, RecvBatch, TransmitBatch};
 use crate::ids::{SessionId, ShardId};
-use crate::limits::{JOURNAL_CHUNK_AGE_MAX, JOURNAL_CHUNK_BYTES};
+use crate::limits::{JOURNAL_CHUNK_AGE_MAX, JOURNAL_CHUNK_BYTES, JOURNAL_RECORD_BYTES_MAX};
 use crate::message::{Command, Event, Relay};
 use crate::shard::Shard;
 use crate::time::Timestamp;
+
+/// Bytes of one entry with its frame, at most.
+const ENTRY_BYTES: usize = FRAME_BYTES + JOURNAL_RECORD_BYTES_MAX;
+/// Bytes a chunk has memory for: one that is not full yet, a turn of as much again, and any entry. A turn of more, as of
+/// many full receive slots, moves it.
+const CHUNK_CAPACITY: usize = 2 * JOURNAL_CHUNK_BYTES + ENTRY_BYTES;
 
 /// Where chunks go, off the thread of the shard.
 pub trait Sink: Send {
@@ -61,7 +67,9 @@ pub enum Taken {
     Closed,
 }
 
-/// A run of whole turns as they stand in a file, unless a panic cut off the last of them. Wiped when dropped: keys are in it.
+/// A run of whole turns as they stand in a file, unless a panic cut off the last of them. Keys are in it, so
+/// it is wiped when dropped, and leaves no copy behind when it grows. Emptied to be filled again it keeps what was in it
+/// until that is written over.
 #[derive(Debug, Default)]
 pub struct Chunk {
     bytes: Vec<u8>,
@@ -122,7 +130,7 @@ impl Chunk {
 
     /// Empties it and keeps its memory, unless that grew out of bounds.
     pub fn clear(&mut self) {
-        if self.bytes.capacity() > 2 * JOURNAL_CHUNK_BYTES {
+        if self.bytes.capacity() > CHUNK_CAPACITY {
             *self = Self::default();
         }
         self.bytes.clear();
@@ -134,9 +142,22 @@ impl Chunk {
         self.closed.clear();
     }
 
-    fn put(&mut self, record: &Record<'_>) {
+    pub(super) fn put(&mut self, record: &Record<'_>) {
+        self.make_room();
         put(&mut self.bytes, record);
         self.records += 1;
+    }
+
+    /// Makes room for any entry. A vector that grew by itself would free what it leaves without wiping it.
+    fn make_room(&mut self) {
+        let needed = self.bytes.len() + ENTRY_BYTES;
+        if needed > self.bytes.capacity() {
+            let capacity = CHUNK_CAPACITY.max(2 * self.bytes.len() + ENTRY_BYTES);
+            let mut moved = Vec::with_capacity(capacity);
+            moved.extend_from_slice(&self.bytes);
+            self.bytes.zeroize();
+            self.bytes = moved;
+        }
     }
 }
 
@@ -148,7 +169,7 @@ impl Drop for Chunk {
 
 /// Fills chunks with what a pump takes in and gives out.
 ///
-/// Costs a copy of each datagram and a hash of each transmit. Allocates while chunks grow to their size.
+/// Costs a copy of each datagram and a hash of each transmit. Allocates chunks until enough of them come back empty.
 pub struct Recorder {
     sink: Box<dyn Sink>,
     payloads: Payloads,

@@ -9,7 +9,7 @@ use proptest::sample::select;
 
 use super::*;
 use crate::ids::{ParticipantId, RequestId, RoomId, SessionId, SessionKey, ShardId};
-use crate::limits::JOURNAL_RECORD_BYTES_MAX;
+use crate::limits::{JOURNAL_CHUNK_BYTES, JOURNAL_RECORD_BYTES_MAX};
 use crate::message::{
     CloseReason, Command, CommandError, DropReason, Event, PlanFlaw, ProfileName, Role,
     SessionStats, ShardStats, Target, TrackStats,
@@ -518,6 +518,40 @@ fn small_header() -> Header {
         tuning: Tuning::default(),
         redacted: false,
     }
+}
+
+#[test]
+fn a_header_does_not_move_while_it_is_written() {
+    let header = Header {
+        software: "x".repeat(200),
+        shard: ShardId(u16::MAX),
+        sessions_max: u32::MAX,
+        unix: Duration::MAX,
+        retention: Retention::Whole { budget: u64::MAX },
+        ..small_header()
+    };
+    let journal = begin(header);
+    assert_eq!(journal.capacity(), 512 + 200, "it did not grow");
+}
+
+#[test]
+fn a_chunk_does_not_move_while_it_fills() {
+    let mut chunk = Chunk::default();
+    chunk.put(&Record::Idle(Timestamp::ZERO));
+    let place = chunk.bytes().as_ptr();
+    while chunk.bytes().len() < 2 * JOURNAL_CHUNK_BYTES {
+        chunk.put(&Record::Idle(Timestamp::ZERO));
+    }
+    assert_eq!(chunk.bytes().as_ptr(), place);
+    // A turn of more moves it, entries and all.
+    while chunk.bytes().len() < 4 * JOURNAL_CHUNK_BYTES {
+        chunk.put(&Record::Idle(Timestamp::ZERO));
+    }
+    let mut journal = begin(small_header());
+    journal.extend_from_slice(chunk.bytes());
+    let (_, reader) = Reader::new(&journal).expect("it is a journal");
+    let read = reader.filter_map(Result::ok).count();
+    assert_eq!(read as u64, chunk.records());
 }
 
 #[test]

@@ -10,13 +10,17 @@ pub const MAGIC: [u8; 8] = *b"antiphnJ";
 /// Of the layout; another number is refused.
 pub const VERSION: u16 = 1;
 
+/// Of a file up to its header's end, without the name of the program; and to spare.
+const HEADER_BYTES: usize = 512;
 /// Length and checksum before each entry.
 pub(super) const FRAME_BYTES: usize = 8;
 
-/// The beginning of a file.
+/// The beginning of a file. The seed is in it: a secret.
 #[must_use]
 pub fn begin(header: Header) -> Vec<u8> {
-    let mut out = MAGIC.to_vec();
+    // At once, as what is left behind by growing is not wiped, and the seed is in it.
+    let mut out = Vec::with_capacity(HEADER_BYTES + header.software.len());
+    out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&VERSION.to_le_bytes());
     put(&mut out, &Record::Header(Box::new(header)));
     out
