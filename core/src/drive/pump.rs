@@ -4,7 +4,7 @@ use crate::drive::{Digest, DigestValue, Port, RecvBatch, Turn, Turner};
 use crate::journal::{Recorder, Tap};
 use crate::limits::{COMMANDS_PER_TURN_MAX, RECV_BATCHES_PER_TURN_MAX, RECV_SLOTS};
 use crate::shard::Shard;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, earliest};
 
 /// A shard and the buffer it receives into.
 #[derive(Debug)]
@@ -176,9 +176,16 @@ impl Turner for Pump {
         recorder.end_turn(&mut self.shard, outputs);
         if recorder.is_closed() {
             self.shard.forget_handshakes();
-        } else {
-            self.recorder = Some(recorder);
+            return turn;
         }
-        turn
+        let due = recorder.due();
+        self.recorder = Some(recorder);
+        match turn {
+            Turn::Wait { deadline, writable } => Turn::Wait {
+                deadline: earliest(deadline, due),
+                writable,
+            },
+            Turn::Again => Turn::Again,
+        }
     }
 }

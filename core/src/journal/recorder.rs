@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use zeroize::Zeroize;
 
-use super::birth::{Birth, Births};
+use super::birth::{Birth, Births, Counts};
 use super::record::{EndReason, Lost, Payloads, Record, Rest, Slot};
 use super::writer::{FRAME_BYTES, put};
 use crate::drive::{DigestValue, Port, RecvBatch, TransmitBatch};
@@ -174,7 +174,7 @@ pub struct Recorder {
     sink: Box<dyn Sink>,
     payloads: Payloads,
     chunk: Chunk,
-    /// When the first turn of the chunk began.
+    /// When the first turn of the chunk began; `None`: nothing is in it but what was lost before it.
     began: Option<Timestamp>,
     /// What was not taken, and not yet told.
     lost: Lost,
@@ -188,11 +188,13 @@ pub struct Recorder {
     is_closed: bool,
 }
 
-/// What of a shard shows, when it has changed, that a turn was none of those in which nothing happens.
+/// A shard before a turn: what shows that the turn was none of those in which nothing happens, and what a chunk begins
+/// with.
 #[derive(Clone, Copy, Debug, Default)]
 struct Before {
     wheel_pulls: u64,
     faults: u64,
+    counts: Counts,
 }
 
 impl Recorder {
@@ -230,11 +232,6 @@ impl Recorder {
         self.before = Before::of(shard);
         if let Some(births) = &mut self.births {
             births.begin_turn(shard);
-            // Each chunk may be the first that is known.
-            if self.began.is_none() {
-                self.began = Some(now);
-                self.chunk.put(&Record::Counts(shard.counts()));
-            }
         }
         // Timers leave no trace of their own at the port.
         if shard.deadline().is_some_and(|deadline| deadline <= now) {
@@ -267,17 +264,24 @@ impl Recorder {
             if let Some(births) = &mut self.births {
                 births.sweep(now, shard, &mut self.chunk);
             }
-            let began = *self.began.get_or_insert(now);
-            let is_old = now.since(began) >= JOURNAL_CHUNK_AGE_MAX;
-            if is_old || faults || self.chunk.bytes.len() >= JOURNAL_CHUNK_BYTES {
+            if faults || self.chunk.bytes.len() >= JOURNAL_CHUNK_BYTES {
                 self.hand_over();
             }
         } else if after.wheel_pulls != self.before.wheel_pulls {
             self.idle = None;
+            self.begin_chunk();
             self.chunk.put(&Record::Idle(now));
         } else {
             self.idle = Some(now);
         }
+        if self.due().is_some_and(|due| due <= now) {
+            self.hand_over();
+        }
+    }
+
+    /// When the chunk is to be handed over, full or not. There is to be a turn then.
+    pub(crate) fn due(&self) -> Option<Timestamp> {
+        Some(self.began? + JOURNAL_CHUNK_AGE_MAX)
     }
 
     fn note_event(&mut self, event: &Event) {
@@ -298,11 +302,22 @@ impl Recorder {
         if std::mem::replace(&mut self.turn.1, true) {
             return;
         }
+        self.begin_chunk();
         // Of the turns in which nothing happened only the last moved the shard's clock to where it was.
         if let Some(idle) = self.idle.take() {
             self.chunk.put(&Record::Idle(idle));
         }
         self.chunk.put(&Record::Turn(self.turn.0));
+    }
+
+    fn begin_chunk(&mut self) {
+        if self.began.is_none() {
+            self.began = Some(self.turn.0);
+            // Each chunk may be the first that is known.
+            if self.births.is_some() {
+                self.chunk.put(&Record::Counts(self.before.counts));
+            }
+        }
     }
 
     fn hand_over(&mut self) {
@@ -360,6 +375,7 @@ impl Before {
         Self {
             wheel_pulls: shard.wheel_pulls(),
             faults: shard.stats().faults,
+            counts: shard.counts(),
         }
     }
 }

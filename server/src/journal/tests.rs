@@ -1,6 +1,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use antiphon_core::drive::{Port, RecvBatch, TransmitBatch, Turner as _};
+use antiphon_core::drive::{Port, RecvBatch, TransmitBatch, Turn, Turner as _};
 use antiphon_core::ids::RequestId;
 use antiphon_core::journal::{EndReason, Player, ReadError, Reader, Step};
 use antiphon_core::message::{Command, Event};
@@ -170,6 +170,40 @@ fn room_is_made_by_the_writer_and_the_loss_is_told_before_what_follows() {
     assert_eq!(player.played(), 2 * chunks + 2);
     assert_eq!(lost, handle.figures().records_lost());
     assert_eq!(end, Some(EndReason::Stopped));
+    std::fs::remove_dir_all(&choice.folder).expect("it is ours");
+}
+
+/// A ring's too, whose chunks begin with something even if nothing happens.
+#[test]
+fn a_shard_that_falls_quiet_is_woken_once_to_hand_over_what_it_has() {
+    let mut choice = choice("quiet");
+    for retention in [
+        Retention::Whole { budget: 1 << 20 },
+        Retention::Ring { bytes: 1 << 20 },
+    ] {
+        choice.retention = retention;
+        let (handle, received) = hung(&choice);
+        let mut pump = handle.record(shard());
+        let mut port = Asking::default();
+        let handed_over = || {
+            let messages = received.try_iter();
+            messages
+                .filter(|message| matches!(message, Message::Chunk(..)))
+                .count()
+        };
+        let wait = |deadline| Turn::Wait {
+            deadline,
+            writable: false,
+        };
+        let due = Timestamp::from_millis(250);
+        assert_eq!(pump.turn(Timestamp::ZERO, &mut port), wait(Some(due)));
+        assert_eq!(handed_over(), 0);
+        // It has asked, and asks nothing now.
+        port.asked = true;
+        assert_eq!(pump.turn(due, &mut port), wait(None));
+        assert_eq!(handed_over(), 1);
+        assert_eq!(port.answers, 1);
+    }
     std::fs::remove_dir_all(&choice.folder).expect("it is ours");
 }
 
