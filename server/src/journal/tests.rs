@@ -92,7 +92,12 @@ fn place(handle: &JournalHandle) -> Place {
 }
 
 fn writer(handle: &JournalHandle, file: File) -> Writer {
-    Writer::whole(place(handle), vec![file], 1 << 20, Arc::clone(&handle.shared))
+    Writer::whole(
+        place(handle),
+        vec![file],
+        1 << 20,
+        Arc::clone(&handle.shared),
+    )
 }
 
 /// A writer that takes the messages there are, then ends.
