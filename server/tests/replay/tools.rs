@@ -106,6 +106,32 @@ fn a_journal_differs_from_another_and_not_from_itself() {
 }
 
 #[test]
+fn what_takes_all_of_a_journal_is_not_narrowed_silently() {
+    let path = write("narrowed.journal", &call(Payloads::Full));
+    let to = free("narrowed.out");
+    let refused = |arguments: &[&str]| {
+        let output = antiphon(&[&[text(&path)], arguments].concat());
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        assert!(error.contains("cannot be used with"), "{error}");
+    };
+    let tools: [&[&str]; 5] = [
+        &["--diff", text(&path)],
+        &["--set", "report_interval=1s"],
+        &["--export", text(&to)],
+        &["--redact", text(&to)],
+        &["--bisect"],
+    ];
+    for tool in tools {
+        for narrowed in [["--session", "0-1-0"], ["--from", "1s"], ["--until", "1s"]] {
+            refused(&[tool, &narrowed].concat());
+        }
+    }
+    refused(&["--redact", text(&to), "--json"]);
+    assert!(!to.exists(), "nothing is written");
+}
+
+#[test]
 fn other_numbers_show_what_they_decide() {
     let path = write("numbers.journal", &call(Payloads::Full));
     let (same, code) = replayed(&path, &["--set", "report_interval=1s"]);

@@ -31,19 +31,22 @@ use self::window::{Moment, Setting, Window};
 use super::{Outcome, ReplayError};
 use crate::limits::JOURNAL_FILE_BYTES_MAX;
 
+/// Options that take all of a journal. To narrow them silently would be to write more than was asked for.
+const NOT_NARROWED: [&str; 5] = ["diff", "set", "export", "redact", "bisect"];
+
 /// What is for journals alone.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Options for journals")]
 #[group(skip)]
 pub(super) struct Options {
     /// Prints nothing from before this time of the journal: seconds, or such as 1m30s
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", conflicts_with_all = NOT_NARROWED)]
     from: Option<Moment>,
     /// Prints nothing from after this time of the journal
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", conflicts_with_all = NOT_NARROWED)]
     until: Option<Moment>,
     /// Prints what concerns this session alone, such as 0-3-1
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", conflicts_with_all = NOT_NARROWED)]
     session: Option<SessionId>,
     /// Stops after each turn with something to print: Enter goes on, a number so many turns, q ends
     #[arg(long, conflicts_with = "json", group = "mode")]
@@ -62,7 +65,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "FILE", group = "mode")]
     export: Option<PathBuf>,
     /// Writes a journal without secrets, contents, addresses and names to a new file
-    #[arg(long, value_name = "FILE", group = "mode")]
+    #[arg(long, value_name = "FILE", conflicts_with = "json", group = "mode")]
     redact: Option<PathBuf>,
     /// Finds the least of the journal that still faults a session, or still differs
     #[arg(long, group = "mode")]
