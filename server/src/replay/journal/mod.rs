@@ -67,7 +67,7 @@ pub(super) struct Options {
     /// Writes a journal without secrets, contents, addresses and names to a new file
     #[arg(long, value_name = "FILE", conflicts_with = "json", group = "mode")]
     redact: Option<PathBuf>,
-    /// Finds the least of the journal that still faults a session, or still differs
+    /// Finds the shortest beginning of the journal that still faults a session, or still differs
     #[arg(long, group = "mode")]
     bisect: bool,
     /// With --bisect, writes that as a journal of its own to a new file
@@ -133,31 +133,25 @@ struct Journal<'a> {
 pub(super) fn run(path: &Path, options: &Options, as_json: bool) -> Result<Outcome, ReplayError> {
     let journal = Journal::read(path)?;
     let manner = options.manner();
-    let (text, outcome) = if let Some(other) = &options.diff {
+    if let Some(other) = &options.diff {
         let sides = [journal, Journal::read(other)?].map(|journal| journal.side(manner));
-        compared(sides, as_json)?
+        compared(sides, as_json)
     } else if !options.set.is_empty() {
         let changed = journal.changed_side(manner, &options.set);
-        compared([journal.side(manner), changed], as_json)?
+        compared([journal.side(manner), changed], as_json)
     } else if let Some(to) = &options.export {
-        return journal.export(manner, to, as_json);
+        journal.export(manner, to, as_json)
     } else if let Some(to) = &options.redact {
-        (journal.redact(to)?, Outcome::Agrees)
+        print(&mut io::stdout().lock(), &journal.redact(to)?)?;
+        Ok(Outcome::Agrees)
     } else if options.bisect {
-        let (bytes, out) = (&journal.bytes, options.out.as_deref());
-        journal.to_play()?;
-        find::run(path, bytes, manner, out, as_json)?
+        find::run(&journal, manner, options.out.as_deref(), as_json)
     } else {
-        return journal.report(manner, options, as_json);
-    };
-    print(&mut io::stdout().lock(), &text)?;
-    Ok(outcome)
+        journal.report(manner, options, as_json)
+    }
 }
 
-fn compared(
-    sides: [Result<Side, ReplayError>; 2],
-    as_json: bool,
-) -> Result<(String, Outcome), ReplayError> {
+fn compared(sides: [Result<Side, ReplayError>; 2], as_json: bool) -> Result<Outcome, ReplayError> {
     let [one, other] = sides;
     let comparison = Comparison {
         sides: [one?, other?],
@@ -170,7 +164,8 @@ fn compared(
         true => comparison.json(),
         false => comparison.text(),
     };
-    Ok((text, outcome))
+    print(&mut io::stdout().lock(), &text)?;
+    comparison.partial().map_or(Ok(outcome), Err)
 }
 
 fn print(out: &mut impl io::Write, text: &str) -> Result<(), ReplayError> {
@@ -234,6 +229,7 @@ impl<'a> Journal<'a> {
         let played = self.play((&header, reader), manner, &mut (), keep)?;
         Ok(Side {
             name: self.path.display().to_string(),
+            partial: self.partial(&header, &played),
             played,
             events,
         })
@@ -257,6 +253,7 @@ impl<'a> Journal<'a> {
         let played = self.play((&header, reader), manner, &mut (), keep)?;
         Ok(Side {
             name: names.join(", "),
+            partial: self.partial(&header, &played),
             played,
             events,
         })
@@ -293,7 +290,7 @@ impl<'a> Journal<'a> {
             }
         }
         print(&mut io::stdout().lock(), &text)?;
-        outcome(self.path, &header, &played)
+        self.outcome(&header, &played)
     }
 
     fn redact(&self, to: &Path) -> Result<String, ReplayError> {
@@ -357,22 +354,24 @@ impl<'a> Journal<'a> {
             table::text(&header, &played, &window)
         };
         print(&mut out, &text)?;
-        outcome(self.path, &header, &played)
+        self.outcome(&header, &played)
     }
-}
 
-fn outcome(path: &Path, header: &Header, played: &Played) -> Result<Outcome, ReplayError> {
-    match played.verdict(header) {
-        Verdict::Exact | Verdict::FromBirth | Verdict::Stopped => Ok(Outcome::Agrees),
-        Verdict::Differs => Ok(Outcome::Differs),
-        Verdict::CutOff
-        | Verdict::Damaged
-        | Verdict::Lossy
-        | Verdict::HeadersOnly
-        | Verdict::Redacted => Err(ReplayError::Partial {
-            path: path.display().to_string(),
+    fn outcome(&self, header: &Header, played: &Played) -> Result<Outcome, ReplayError> {
+        if played.verdict(header) == Verdict::Differs {
+            return Ok(Outcome::Differs);
+        }
+        self.partial(header, played)
+            .map_or(Ok(Outcome::Agrees), Err)
+    }
+
+    /// Why the journal tells no more than a part of the run; `None`: it tells all.
+    fn partial(&self, header: &Header, played: &Played) -> Option<ReplayError> {
+        played.shortfall(header)?;
+        Some(ReplayError::Partial {
+            path: self.path.display().to_string(),
             why: table::why(header, played),
-        }),
+        })
     }
 }
 
