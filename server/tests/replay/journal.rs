@@ -54,7 +54,7 @@ pub(super) fn altered(journal: &[u8], mut change: impl FnMut(&mut Record<'_>) ->
 }
 
 /// The journal without one turn, and with a word on that.
-fn without_turn(journal: &[u8], number: usize) -> Vec<u8> {
+pub(super) fn without_turn(journal: &[u8], number: usize) -> Vec<u8> {
     let (header, reader) = Reader::new(journal).expect("it begins well");
     let mut lossy = begin(header);
     let mut turn = 0;
@@ -182,6 +182,40 @@ fn a_journal_that_does_not_hold_all_gives_what_it_holds_and_fails_with_two() {
     assert_eq!(lossy["lost"]["entries"], 3);
     let headers = call(Payloads::Headers);
     check("headers.journal", &headers, "headers-only");
+    let half = &headers[..headers.len() / 2];
+    check("cut-headers.journal", half, "cut-off");
+    // Before media, all that its set-up takes is there.
+    let mut count = 0;
+    let less = altered(&headers, |record| {
+        count += usize::from(matches!(record, Record::Command(_)));
+        !(matches!(record, Record::Command(_)) && count == 2)
+    });
+    let (report, code) = replayed(&write("less-headers.journal", &less), &[]);
+    assert_eq!((code, &report["verdict"]), (Some(1), &"differs".into()));
+}
+
+#[test]
+fn numbers_at_their_ends_are_no_panic() {
+    let journal = call(Payloads::Full);
+    let (mut header, reader) = Reader::new(&journal).expect("it begins well");
+    header.unix = Duration::MAX;
+    let mut endless = begin(header);
+    let lost = Lost {
+        records: u64::MAX,
+        bytes: u64::MAX,
+    };
+    for record in reader.map(|record| record.expect("it is whole")) {
+        put(&mut endless, &record);
+        if let Record::Rest(_) = record {
+            put(&mut endless, &Record::Lost(lost));
+        }
+    }
+    let path = write("numbers-at-ends.journal", &endless);
+    let to = path.with_extension("pcapng");
+    std::fs::remove_file(&to).ok();
+    let (report, code) = replayed(&path, &["--export", text(&to)]);
+    assert_eq!((code, &report["verdict"]), (Some(2), &"lossy".into()));
+    assert_eq!(report["lost"]["entries"], u64::MAX);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use antiphon_core::session::transport::HandshakeResult;
 use serde_json::Value;
 
 use super::antiphon;
-use super::journal::{altered, call, replayed, text, write};
+use super::journal::{altered, call, replayed, text, without_turn, write};
 
 /// A file that is not there.
 fn free(name: &str) -> PathBuf {
@@ -103,6 +103,80 @@ fn a_journal_differs_from_another_and_not_from_itself() {
     let output = antiphon(&[text(&one), "--diff", text(&other)]);
     let table = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(table.contains("the first event that differs"), "{table}");
+}
+
+#[test]
+fn what_takes_all_of_a_journal_is_not_narrowed_silently() {
+    let path = write("narrowed.journal", &call(Payloads::Full));
+    let to = free("narrowed.out");
+    let refused = |arguments: &[&str]| {
+        let output = antiphon(&[&[text(&path)], arguments].concat());
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        assert!(error.contains("cannot be used with"), "{error}");
+    };
+    let tools: [&[&str]; 5] = [
+        &["--diff", text(&path)],
+        &["--set", "report_interval=1s"],
+        &["--export", text(&to)],
+        &["--redact", text(&to)],
+        &["--bisect"],
+    ];
+    for tool in tools {
+        for narrowed in [["--session", "0-1-0"], ["--from", "1s"], ["--until", "1s"]] {
+            refused(&[tool, &narrowed].concat());
+        }
+    }
+    refused(&["--redact", text(&to), "--json"]);
+    assert!(!to.exists(), "nothing is written");
+}
+
+#[test]
+fn what_is_missing_is_neither_likeness_nor_difference() {
+    let sound = call(Payloads::Full);
+    let mut damaged = sound.clone();
+    damaged[sound.len() / 2] ^= 1;
+    let cases = [
+        ("partial-damaged.journal", damaged, "damaged at byte"),
+        (
+            "partial-cut.journal",
+            sound[..sound.len() / 2].to_vec(),
+            "cut off",
+        ),
+        (
+            "partial-lossy.journal",
+            without_turn(&sound, 150),
+            "missing",
+        ),
+        (
+            "partial-headers.journal",
+            call(Payloads::Headers),
+            "not recorded",
+        ),
+    ];
+    let whole = write("partial-whole.journal", &sound);
+    for (name, bytes, said) in cases {
+        let path = write(name, &bytes);
+        let tools: [&[&str]; 4] = [
+            &[text(&path), "--set", "report_interval=1s"],
+            &[text(&path), "--diff", text(&path)],
+            &[text(&whole), "--diff", text(&path)],
+            &[text(&path), "--bisect"],
+        ];
+        for arguments in tools {
+            let output = antiphon(arguments);
+            let error = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+            assert!(error.contains(name) && error.contains(said), "{error}");
+            assert!(!output.stdout.is_empty(), "what could be played is told");
+        }
+        let (report, _) = replayed(&path, &["--bisect"]);
+        assert_eq!(
+            report["found"],
+            Value::Null,
+            "{name}: a hole is no difference"
+        );
+    }
 }
 
 #[test]

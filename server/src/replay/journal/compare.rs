@@ -10,11 +10,14 @@ use super::describe::Told;
 use super::json::seconds;
 use super::ledger::{SessionRow, What};
 use super::play::{Flow, Played, Turn};
+use crate::replay::ReplayError;
 use crate::replay::columns::{self, line};
 
 /// One of the two.
 pub(super) struct Side {
     pub(super) name: String,
+    /// Why it is no more than a part of the run.
+    pub(super) partial: Option<ReplayError>,
     pub(super) played: Played,
     pub(super) events: Vec<Event>,
 }
@@ -66,6 +69,11 @@ impl Comparison {
     pub(super) fn agrees(&self) -> bool {
         let mut sessions = self.sessions().into_iter();
         self.first().is_none() && sessions.all(|session| !self.differs_in(session))
+    }
+
+    /// Why one of them is no more than a part, so that neither likeness nor difference says anything of what is missing.
+    pub(super) fn partial(self) -> Option<ReplayError> {
+        self.sides.into_iter().find_map(|side| side.partial)
     }
 
     /// The number of the first event that differs, from 1.

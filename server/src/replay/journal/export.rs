@@ -96,7 +96,7 @@ impl Export {
     }
 
     fn unix(&self, at: Timestamp) -> Duration {
-        self.unix + at.since(Timestamp::ZERO)
+        self.unix.saturating_add(at.since(Timestamp::ZERO))
     }
 }
 

@@ -1,11 +1,11 @@
-//! `--bisect`: the least of a journal that still faults a session, or still differs.
+//! `--bisect`: the shortest beginning of a journal that still faults a session, or still differs.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use antiphon_core::journal::{Found, LastInput, Shown, bisect};
+use antiphon_core::journal::{Found, Header, LastInput, Reader, Shown, bisect};
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -13,8 +13,8 @@ use zeroize::Zeroizing;
 use super::describe;
 use super::export::create;
 use super::json::seconds;
-use super::play::Manner;
-use super::table;
+use super::play::{Flow, Manner, Played, Turn, Verdict};
+use super::{Journal, print, table, unusable};
 use crate::replay::{Outcome, ReplayError};
 
 /// What a search found, and the words of the panic that made the fault.
@@ -25,12 +25,12 @@ struct Told {
 
 /// Searches the journal and tells what was found; writes the prefix to `out`.
 pub(super) fn run(
-    path: &Path,
-    bytes: &[u8],
+    journal: &Journal<'_>,
     manner: Manner,
     out: Option<&Path>,
     as_json: bool,
-) -> Result<(String, Outcome), ReplayError> {
+) -> Result<Outcome, ReplayError> {
+    let (header, reader) = journal.to_play()?;
     let words = Arc::<Mutex<Option<String>>>::default();
     let heard = Arc::clone(&words);
     // The same panic comes with each try, and it is told once.
@@ -38,16 +38,18 @@ pub(super) fn run(
     std::panic::set_hook(Box::new(move |panic| {
         *heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(panic.to_string());
     }));
-    let searched = bisect(bytes, |player| manner.prepare(player));
+    let searched = search(journal, &header, reader, manner);
     std::panic::set_hook(before);
-    let found = searched.map_err(|error| super::unusable(path, &error.to_string()))?;
+    let (played, found) = searched?;
+    let mut stdout = io::stdout().lock();
     let Some(mut found) = found else {
         let text = if as_json {
             format!("{:#}\n", json!({"kind": "bisect", "found": Value::Null}))
         } else {
             "no session faults, and nothing differs\n".to_owned()
         };
-        return Ok((text, Outcome::Agrees));
+        print(&mut stdout, &text)?;
+        return journal.outcome(&header, &played);
     };
     let prefix = Zeroizing::new(std::mem::take(&mut found.prefix));
     if let Some(out) = out {
@@ -63,9 +65,27 @@ pub(super) fn run(
     let text = if as_json {
         told.json(prefix.len())
     } else {
-        told.text(prefix.len(), bytes.len(), out)
+        told.text(prefix.len(), journal.bytes.len(), out)
     };
-    Ok((text, Outcome::Differs))
+    print(&mut stdout, &text)?;
+    Ok(Outcome::Differs)
+}
+
+/// Plays the journal and, if that shows a fault or a difference that is no hole in the recording, searches for it.
+fn search(
+    journal: &Journal<'_>,
+    header: &Header,
+    reader: Reader<'_>,
+    manner: Manner,
+) -> Result<(Played, Option<Found>), ReplayError> {
+    let go_on = |_: &Turn<'_>| Flow::Continue;
+    let played = journal.play((header, reader), manner, &mut (), go_on)?;
+    if played.faults.is_empty() && played.verdict(header) != Verdict::Differs {
+        return Ok((played, None));
+    }
+    let found = bisect(&journal.bytes, |player| manner.prepare(player))
+        .map_err(|error| unusable(journal.path, &error.to_string()))?;
+    Ok((played, found))
 }
 
 impl Told {

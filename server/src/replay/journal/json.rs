@@ -73,6 +73,7 @@ fn journal(header: &Header, played: &Played) -> Value {
         EndReason::Stopped => "stopped",
         EndReason::BudgetSpent => "budget-spent",
         EndReason::Fault => "fault",
+        EndReason::Asked => "asked",
         _ => "other",
     });
     json!({

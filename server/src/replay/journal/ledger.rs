@@ -22,6 +22,16 @@ pub(super) struct Passed {
     pub(super) what: What,
 }
 
+impl Passed {
+    /// Whether it is a datagram of SRTP or SRTCP.
+    pub(super) fn is_media(&self) -> bool {
+        match &self.what {
+            What::Received(flew) | What::Sent(flew) => matches!(flew.class, "RTP" | "RTCP"),
+            What::Command(_) | What::Event(_) => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum What {
     Command(String),

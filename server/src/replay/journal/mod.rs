@@ -31,19 +31,22 @@ use self::window::{Moment, Setting, Window};
 use super::{Outcome, ReplayError};
 use crate::limits::JOURNAL_FILE_BYTES_MAX;
 
+/// Options that take all of a journal. To narrow them silently would be to write more than was asked for.
+const NOT_NARROWED: [&str; 5] = ["diff", "set", "export", "redact", "bisect"];
+
 /// What is for journals alone.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Options for journals")]
 #[group(skip)]
 pub(super) struct Options {
     /// Prints nothing from before this time of the journal: seconds, or such as 1m30s
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", conflicts_with_all = NOT_NARROWED)]
     from: Option<Moment>,
     /// Prints nothing from after this time of the journal
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", conflicts_with_all = NOT_NARROWED)]
     until: Option<Moment>,
     /// Prints what concerns this session alone, such as 0-3-1
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", conflicts_with_all = NOT_NARROWED)]
     session: Option<SessionId>,
     /// Stops after each turn with something to print: Enter goes on, a number so many turns, q ends
     #[arg(long, conflicts_with = "json", group = "mode")]
@@ -62,9 +65,9 @@ pub(super) struct Options {
     #[arg(long, value_name = "FILE", group = "mode")]
     export: Option<PathBuf>,
     /// Writes a journal without secrets, contents, addresses and names to a new file
-    #[arg(long, value_name = "FILE", group = "mode")]
+    #[arg(long, value_name = "FILE", conflicts_with = "json", group = "mode")]
     redact: Option<PathBuf>,
-    /// Finds the least of the journal that still faults a session, or still differs
+    /// Finds the shortest beginning of the journal that still faults a session, or still differs
     #[arg(long, group = "mode")]
     bisect: bool,
     /// With --bisect, writes that as a journal of its own to a new file
@@ -130,31 +133,25 @@ struct Journal<'a> {
 pub(super) fn run(path: &Path, options: &Options, as_json: bool) -> Result<Outcome, ReplayError> {
     let journal = Journal::read(path)?;
     let manner = options.manner();
-    let (text, outcome) = if let Some(other) = &options.diff {
+    if let Some(other) = &options.diff {
         let sides = [journal, Journal::read(other)?].map(|journal| journal.side(manner));
-        compared(sides, as_json)?
+        compared(sides, as_json)
     } else if !options.set.is_empty() {
         let changed = journal.changed_side(manner, &options.set);
-        compared([journal.side(manner), changed], as_json)?
+        compared([journal.side(manner), changed], as_json)
     } else if let Some(to) = &options.export {
-        return journal.export(manner, to, as_json);
+        journal.export(manner, to, as_json)
     } else if let Some(to) = &options.redact {
-        (journal.redact(to)?, Outcome::Agrees)
+        print(&mut io::stdout().lock(), &journal.redact(to)?)?;
+        Ok(Outcome::Agrees)
     } else if options.bisect {
-        let (bytes, out) = (&journal.bytes, options.out.as_deref());
-        journal.to_play()?;
-        find::run(path, bytes, manner, out, as_json)?
+        find::run(&journal, manner, options.out.as_deref(), as_json)
     } else {
-        return journal.report(manner, options, as_json);
-    };
-    print(&mut io::stdout().lock(), &text)?;
-    Ok(outcome)
+        journal.report(manner, options, as_json)
+    }
 }
 
-fn compared(
-    sides: [Result<Side, ReplayError>; 2],
-    as_json: bool,
-) -> Result<(String, Outcome), ReplayError> {
+fn compared(sides: [Result<Side, ReplayError>; 2], as_json: bool) -> Result<Outcome, ReplayError> {
     let [one, other] = sides;
     let comparison = Comparison {
         sides: [one?, other?],
@@ -167,7 +164,8 @@ fn compared(
         true => comparison.json(),
         false => comparison.text(),
     };
-    Ok((text, outcome))
+    print(&mut io::stdout().lock(), &text)?;
+    comparison.partial().map_or(Ok(outcome), Err)
 }
 
 fn print(out: &mut impl io::Write, text: &str) -> Result<(), ReplayError> {
@@ -231,6 +229,7 @@ impl<'a> Journal<'a> {
         let played = self.play((&header, reader), manner, &mut (), keep)?;
         Ok(Side {
             name: self.path.display().to_string(),
+            partial: self.partial(&header, &played),
             played,
             events,
         })
@@ -254,6 +253,7 @@ impl<'a> Journal<'a> {
         let played = self.play((&header, reader), manner, &mut (), keep)?;
         Ok(Side {
             name: names.join(", "),
+            partial: self.partial(&header, &played),
             played,
             events,
         })
@@ -290,7 +290,7 @@ impl<'a> Journal<'a> {
             }
         }
         print(&mut io::stdout().lock(), &text)?;
-        outcome(self.path, &header, &played)
+        self.outcome(&header, &played)
     }
 
     fn redact(&self, to: &Path) -> Result<String, ReplayError> {
@@ -354,22 +354,24 @@ impl<'a> Journal<'a> {
             table::text(&header, &played, &window)
         };
         print(&mut out, &text)?;
-        outcome(self.path, &header, &played)
+        self.outcome(&header, &played)
     }
-}
 
-fn outcome(path: &Path, header: &Header, played: &Played) -> Result<Outcome, ReplayError> {
-    match played.verdict(header) {
-        Verdict::Exact | Verdict::FromBirth | Verdict::Stopped => Ok(Outcome::Agrees),
-        Verdict::Differs => Ok(Outcome::Differs),
-        Verdict::CutOff
-        | Verdict::Damaged
-        | Verdict::Lossy
-        | Verdict::HeadersOnly
-        | Verdict::Redacted => Err(ReplayError::Partial {
-            path: path.display().to_string(),
+    fn outcome(&self, header: &Header, played: &Played) -> Result<Outcome, ReplayError> {
+        if played.verdict(header) == Verdict::Differs {
+            return Ok(Outcome::Differs);
+        }
+        self.partial(header, played)
+            .map_or(Ok(Outcome::Agrees), Err)
+    }
+
+    /// Why the journal tells no more than a part of the run; `None`: it tells all.
+    fn partial(&self, header: &Header, played: &Played) -> Option<ReplayError> {
+        played.shortfall(header)?;
+        Some(ReplayError::Partial {
+            path: self.path.display().to_string(),
             why: table::why(header, played),
-        }),
+        })
     }
 }
 

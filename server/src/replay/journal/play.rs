@@ -51,6 +51,8 @@ pub(super) struct Played {
     pub(super) difference: Option<Difference>,
     /// Where entries are first missing, before which turn that is, and how many are in all.
     pub(super) lost: Option<(Timestamp, u64, Lost)>,
+    /// The first turn in which media came or went: what comes of it depends on payloads and keys.
+    pub(super) first_media: Option<u64>,
     pub(super) end: Option<EndReason>,
     pub(super) error: Option<ReadError>,
     pub(super) faults: Vec<Faulted>,
@@ -104,27 +106,44 @@ impl Verdict {
 impl Played {
     /// What it shows. What differs because something was not recorded is no difference.
     pub(super) fn verdict(&self, header: &Header) -> Verdict {
-        // What a ring compares, it has.
-        let first_lost = match (header.retention, self.lost) {
-            (Retention::Whole { .. }, Some((_, turn, _))) => turn,
-            _ => u64::MAX,
+        let first_lost = self.missing(header).map(|(_, turn, _)| turn);
+        let first_media = match header.payloads {
+            Payloads::Full => None,
+            Payloads::Headers => self.first_media,
         };
-        let differs = self
-            .difference
-            .as_ref()
-            .is_some_and(|difference| difference.turn < first_lost);
-        let is_ring = matches!(header.retention, Retention::Ring { .. });
-        match self.error {
-            _ if header.redacted => Verdict::Redacted,
-            _ if header.payloads == Payloads::Headers => Verdict::HeadersOnly,
+        let known = first_lost.into_iter().chain(first_media).min();
+        let differs = self.difference.as_ref().is_some_and(|difference| {
+            !header.redacted && known.is_none_or(|known| difference.turn < known)
+        });
+        match self.shortfall(header) {
             _ if differs => Verdict::Differs,
-            _ if self.lost.is_some() && !is_ring => Verdict::Lossy,
-            Some(ReadError::CutOff { .. }) => Verdict::CutOff,
-            Some(_) => Verdict::Damaged,
+            Some(short) => short,
             None if self.stopped => Verdict::Stopped,
-            None if self.end.is_none() => Verdict::CutOff,
-            None if is_ring => Verdict::FromBirth,
-            None => Verdict::Exact,
+            None => match header.retention {
+                Retention::Whole { .. } => Verdict::Exact,
+                Retention::Ring { .. } => Verdict::FromBirth,
+            },
+        }
+    }
+
+    /// What keeps the journal from telling the whole run, whatever came out of what it has.
+    pub(super) fn shortfall(&self, header: &Header) -> Option<Verdict> {
+        match self.error {
+            _ if header.redacted => Some(Verdict::Redacted),
+            _ if self.missing(header).is_some() => Some(Verdict::Lossy),
+            Some(ReadError::CutOff { .. }) => Some(Verdict::CutOff),
+            Some(_) => Some(Verdict::Damaged),
+            None if header.payloads == Payloads::Headers => Some(Verdict::HeadersOnly),
+            None if self.stopped || self.end.is_some() => None,
+            None => Some(Verdict::CutOff),
+        }
+    }
+
+    /// Where entries are missing; what a ring compares, it has.
+    const fn missing(&self, header: &Header) -> Option<(Timestamp, u64, Lost)> {
+        match header.retention {
+            Retention::Whole { .. } => self.lost,
+            Retention::Ring { .. } => None,
         }
     }
 
@@ -282,10 +301,14 @@ impl Played {
         shard: Option<&Shard>,
         on_turn: &mut impl FnMut(&Turn<'_>) -> Flow,
     ) -> Flow {
+        let passed = self.ledger.settle(shard);
+        if self.first_media.is_none() && passed.iter().any(Passed::is_media) {
+            self.first_media = Some(self.turns);
+        }
         let turn = Turn {
             number: self.turns,
             now,
-            passed: self.ledger.settle(shard),
+            passed,
         };
         let flow = on_turn(&turn);
         self.stopped |= flow == Flow::Stop;
@@ -312,7 +335,7 @@ impl Played {
         let (_, _, all) = self
             .lost
             .get_or_insert((now, self.turns + 1, Lost::default()));
-        all.records += lost.records;
-        all.bytes += lost.bytes;
+        all.records = all.records.saturating_add(lost.records);
+        all.bytes = all.bytes.saturating_add(lost.bytes);
     }
 }

@@ -1,6 +1,6 @@
 //! The report as a person reads it at a glance.
 
-use antiphon_core::journal::{Difference, Differs, Header, Known, Payloads, Retention};
+use antiphon_core::journal::{Difference, Differs, Header, Known, Retention};
 use antiphon_core::message::Event;
 use antiphon_core::time::Timestamp;
 
@@ -79,19 +79,19 @@ fn verdict(header: &Header, played: &Played) -> String {
 
 /// Why no more than a part can be said of the run.
 pub(super) fn why(header: &Header, played: &Played) -> String {
-    if header.redacted {
-        return "secrets and names were taken out, so it can be shown and not played".to_owned();
-    }
-    if header.payloads == Payloads::Headers {
-        return "payloads of media were not recorded, so nothing can be opened".to_owned();
-    }
-    if let Some((at, _, lost)) = played.lost {
-        let (records, bytes) = (lost.records, lost.bytes);
-        return format!("{records} entries ({bytes} bytes) are missing, the first after {at}");
-    }
-    match played.error {
-        Some(error) => error.to_string(),
-        None => "the journal has no end: its writer was cut off".to_owned(),
+    match (played.shortfall(header), played.lost, played.error) {
+        (Some(Verdict::Redacted), ..) => {
+            "secrets and names were taken out, so it can be shown and not played".to_owned()
+        }
+        (Some(Verdict::HeadersOnly), ..) => {
+            "payloads of media were not recorded, so nothing can be opened".to_owned()
+        }
+        (Some(Verdict::Lossy), Some((at, _, lost)), _) => {
+            let (records, bytes) = (lost.records, lost.bytes);
+            format!("{records} entries ({bytes} bytes) are missing, the first after {at}")
+        }
+        (.., Some(error)) => error.to_string(),
+        (.., None) => "the journal has no end: its writer was cut off".to_owned(),
     }
 }
 
