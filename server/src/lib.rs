@@ -130,8 +130,8 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// From now on neither SIGUSR1, with which whoever runs many servers asks for journals, nor a limit on the size of files
-/// ends the process and its calls; a write beyond the limit fails, as on a full disk. Gives each SIGUSR1.
+/// From now on neither SIGUSR1, with which whoever runs many servers asks for journals, nor a limit on the size of
+/// files ends the process and its calls; a write beyond the limit fails, as on a full disk. Gives each SIGUSR1.
 fn survive_signals() -> std::io::Result<Signal> {
     // A handler that is there once stays.
     drop(signal(SignalKind::from_raw(SIGXFSZ))?);

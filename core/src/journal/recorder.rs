@@ -18,8 +18,8 @@ use crate::time::Timestamp;
 
 /// Bytes of one entry with its frame, at most.
 const ENTRY_BYTES: usize = FRAME_BYTES + JOURNAL_RECORD_BYTES_MAX;
-/// Bytes a chunk has memory for: one that is not full yet, a turn of as much again, and any entry. A turn of more, as of
-/// many full receive slots, moves it.
+/// Bytes a chunk has memory for: one that is not full yet, a turn of as much again, and any entry. A turn of more, as
+/// of many full receive slots, moves it.
 const CHUNK_CAPACITY: usize = 2 * JOURNAL_CHUNK_BYTES + ENTRY_BYTES;
 
 /// Where chunks go, off the thread of the shard.
@@ -68,8 +68,8 @@ pub enum Taken {
 }
 
 /// A run of whole turns as they stand in a file, unless a panic cut off the last of them. Keys are in it, so
-/// it is wiped when dropped, and leaves no copy behind when it grows. Emptied to be filled again it keeps what was in it
-/// until that is written over.
+/// it is wiped when dropped, and leaves no copy behind when it grows. Emptied to be filled again it keeps what was in
+/// it until that is written over.
 #[derive(Debug, Default)]
 pub struct Chunk {
     bytes: Vec<u8>,

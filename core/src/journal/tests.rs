@@ -667,10 +667,9 @@ fn the_longest_entries_fit() {
 /// Of what a ring forgot a file may claim any number.
 #[test]
 fn numbers_at_their_end_are_played() {
-    let bytes = 1;
     let header = Header {
         unix: Duration::MAX,
-        retention: Retention::Ring { bytes },
+        retention: Retention::Ring { bytes: 1 },
         ..small_header()
     };
     let request = RequestId(1);

@@ -71,7 +71,8 @@ impl Comparison {
         self.first().is_none() && sessions.all(|session| !self.differs_in(session))
     }
 
-    /// Why one of them is no more than a part, so that neither likeness nor difference says anything of what is missing.
+    /// Why one of them is no more than a part, so that neither likeness nor difference says anything of what is
+    /// missing.
     pub(super) fn partial(self) -> Option<ReplayError> {
         self.sides.into_iter().find_map(|side| side.partial)
     }
