@@ -342,6 +342,47 @@ fn what_is_left_is_sound_and_says_what_kind_of_thing_came_from_whom() {
 }
 
 #[test]
+fn what_only_sorts_as_dtls_keeps_nothing() {
+    for first in [[20, 1, 2], [22, 3, 3], [26, 0xfe, 0xfd], [63, 0xfe, 0xfd]] {
+        let noise = [&first[..], &marker(18, 40)].concat();
+        let mut journal = begin(header());
+        put(&mut journal, &Record::Turn(Timestamp::ZERO));
+        put(
+            &mut journal,
+            &Record::Received(slot(V4, noise.clone(), noise.len())),
+        );
+        put(&mut journal, &Record::Rest(Rest::default()));
+        let (redacted, _) = redact(&journal, &Seed::new(SALT)).expect("it begins well");
+        assert!(!has(&redacted, &marker(18, 10)), "{first:?}");
+        assert!(!has(&redacted, &first), "{first:?}");
+    }
+}
+
+#[test]
+fn a_slot_that_grows_beyond_an_entry_is_told_as_lost() {
+    let mut journal = begin(header());
+    put(&mut journal, &Record::Turn(Timestamp::ZERO));
+    // As many datagrams of one byte as an entry has room for, of which each gets two lengths.
+    put(
+        &mut journal,
+        &Record::Received(slot(V4, vec![0; 200 << 10], 1)),
+    );
+    put(
+        &mut journal,
+        &Record::Received(slot(V4, vec![0; 60 << 10], 1)),
+    );
+    put(&mut journal, &Record::Rest(Rest::default()));
+    let (redacted, error) = redact(&journal, &Seed::new(SALT)).expect("it begins well");
+    assert_eq!(error, None);
+    let (_, reader) = Reader::new(&redacted).expect("it begins well");
+    let entries: Vec<_> = Turns::new(reader).collect();
+    let [Ok(Entry::Turn(turn)), Ok(Entry::Lost(lost))] = &entries[..] else {
+        panic!("a turn, and what is missing: {} entries", entries.len());
+    };
+    assert_eq!((turn.inputs(), lost.records), (60 << 10, 1));
+}
+
+#[test]
 fn a_damaged_journal_is_redacted_as_far_as_it_goes() {
     let journal = journal();
     let (part, error) = redact(&journal[..journal.len() - 3], &Seed::new(SALT)).expect("it begins");

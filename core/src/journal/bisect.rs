@@ -1,19 +1,24 @@
-//! From a fault to its cause: the least of a journal that still faults a session.
+//! From a fault to its cause: the shortest beginning of a journal that still faults a session.
 //!
 //! A replay finds the turn by itself, as it goes from the first to the last. What of the turn's inputs it takes is
 //! halved: each try plays all turns before it again.
 
 use std::net::SocketAddr;
 
+use zeroize::Zeroizing;
+
 use super::player::{Difference, Player, Step};
 use super::reader::{ReadError, Reader};
-use super::record::{EndReason, Header, Record, header_bytes};
+use super::record::{EndReason, Header, Payloads, Record, Retention, header_bytes};
 use super::recorder::{Kept, Recorder};
 use super::turns::{Entry, RecordedTurn};
 use super::writer::put;
 use crate::ids::SessionId;
 use crate::shard::ConfigError;
 use crate::time::Timestamp;
+
+/// Bytes of the last entry, with its length and checksum, at most.
+const END_BYTES_CAPACITY: usize = 16;
 
 /// What a journal shows first.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +29,7 @@ pub enum Shown {
     Difference(Box<Difference>),
 }
 
-/// The least of a journal that still shows it.
+/// The shortest beginning of a journal that still shows it.
 #[derive(Debug)]
 pub struct Found {
     /// What.
@@ -40,7 +45,7 @@ pub struct Found {
     /// Times that the turns before it were played.
     pub plays: u32,
     /// A journal of all turns before it, and of this one with what it takes. Secret, as the whole journal is.
-    pub prefix: Vec<u8>,
+    pub prefix: Zeroizing<Vec<u8>>,
 }
 
 /// An input, as far as it is in the clear.
@@ -61,8 +66,8 @@ pub enum LastInput {
     },
 }
 
-/// Finds the least of a journal that faults a session or, if none does, that still differs from what was recorded;
-/// `None` if it does neither. `prepare` is given each new player before it plays.
+/// Finds the shortest beginning of a journal that faults a session or, if none does, that still differs from what was
+/// recorded; `None` if it does neither. Where entries or payloads are missing, only faults are looked for. `prepare` is given each new player before it plays.
 ///
 /// # Errors
 /// [`BisectError`]: the journal cannot be played. One that is cut off or damaged is searched up to there.
@@ -119,15 +124,18 @@ impl<'j, F: Fn(&mut Player<'_>)> Search<'j, F> {
         Ok((header, player))
     }
 
-    /// The first fault, or else the first difference.
+    /// The first fault, or else the first difference. What differs because something was not recorded is none.
     fn first(&self) -> Result<Option<First>, BisectError> {
-        let (_, mut player) = self.player()?;
+        let (header, mut player) = self.player()?;
+        let is_whole = matches!(header.retention, Retention::Whole { .. });
+        let mut is_compared = header.payloads == Payloads::Full;
         let mut differed = None;
         loop {
             let start = player.position();
             let Some(Ok(step)) = player.step(&mut ()) else {
                 break;
             };
+            is_compared &= !(is_whole && matches!(step, Step::Lost(_)));
             let Step::Turn {
                 now,
                 faulted,
@@ -146,7 +154,9 @@ impl<'j, F: Fn(&mut Player<'_>)> Search<'j, F> {
                 let shown = Shown::Fault(*session);
                 return Ok(Some(First { shown, place }));
             }
-            if let (false, None, Some(difference)) = (agrees, &differed, player.difference()) {
+            if let (false, true, None, Some(difference)) =
+                (agrees, is_compared, &differed, player.difference())
+            {
                 let shown = Shown::Difference(Box::new(difference.clone()));
                 differed = Some(First { shown, place });
             }
@@ -156,7 +166,7 @@ impl<'j, F: Fn(&mut Player<'_>)> Search<'j, F> {
 
     /// Everything up to the end of the turn: less of its inputs would differ too, for being less.
     fn cut(&self, place: Place, difference: Box<Difference>) -> Found {
-        let mut prefix = self.journal[..place.end].to_vec();
+        let mut prefix = beginning(&self.journal[..place.end], END_BYTES_CAPACITY);
         put(&mut prefix, &Record::End(EndReason::Stopped));
         let turn = self.turn_at(place);
         let inputs = turn.as_ref().map_or(0, RecordedTurn::inputs);
@@ -207,15 +217,16 @@ impl<'j, F: Fn(&mut Player<'_>)> Search<'j, F> {
 
     /// The journal up to the turn as it is, and the turn with fewer inputs recorded anew: what it gives out now is what
     /// a replay has to be compared with.
-    fn prefix(&self, place: Place, count: usize) -> Result<Vec<u8>, BisectError> {
+    fn prefix(&self, place: Place, count: usize) -> Result<Zeroizing<Vec<u8>>, BisectError> {
         let (header, mut player) = self.player()?;
         let kept = Kept::default();
         play_before(&mut player, place, count, |player| {
             player.record(Recorder::new(Box::new(kept.clone()), header.payloads));
         });
         drop(player);
-        let mut prefix = self.journal[..place.start].to_vec();
-        prefix.append(&mut kept.into_bytes());
+        let turn = Zeroizing::new(kept.into_bytes());
+        let mut prefix = beginning(&self.journal[..place.start], turn.len());
+        prefix.extend_from_slice(&turn);
         Ok(prefix)
     }
 
@@ -226,6 +237,13 @@ impl<'j, F: Fn(&mut Player<'_>)> Search<'j, F> {
             _ => None,
         }
     }
+}
+
+/// The beginning of a journal with room for what comes after, so that no copy of the keys in it is left behind.
+fn beginning(journal: &[u8], room: usize) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(journal.len() + room));
+    bytes.extend_from_slice(journal);
+    bytes
 }
 
 /// Plays all before a turn and, after `prepare`, that with its first `count` inputs; tells who faulted in it.

@@ -133,7 +133,7 @@ pub enum Differs {
         /// Now.
         replayed: Option<Timestamp>,
     },
-    /// A handshake was called oftener than then.
+    /// A handshake was called less often than then.
     Handshakes,
     /// The bytes sent, where they went or in what order.
     Bytes,

@@ -8,8 +8,9 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 
 use super::reader::{ReadError, Reader};
-use super::record::{Header, Payloads, Record, Rest, Slot, header_bytes};
+use super::record::{Header, Lost, Payloads, Record, Rest, Slot, header_bytes};
 use super::writer::{begin, put};
+use crate::limits::JOURNAL_RECORD_BYTES_MAX;
 use crate::message::{Command, Event};
 use crate::plan::{Fingerprint, IceCredentials, SessionPlan, Token};
 use crate::rng::Seed;
@@ -18,6 +19,8 @@ use crate::wire::{Class, classify};
 
 /// Bytes of a STUN message that say its kind and length; what follows identifies who sent it.
 const STUN_KIND_BYTES: usize = 8;
+/// Bytes of an entry of a slot beyond its contents and cuts, at most: kind, times, addresses and lengths.
+const SLOT_FIXED_BYTES: usize = 128;
 /// Pseudonyms tried for one that nobody has: only a journal made for it needs more, and gets one that somebody has.
 const PSEUDONYM_TRIES: u32 = 64;
 
@@ -35,13 +38,23 @@ pub fn redact(journal: &[u8], salt: &Seed) -> Result<(Vec<u8>, Option<ReadError>
     let (header, reader) = Reader::new(journal)?;
     let mut pseudonyms = Pseudonyms::new(salt);
     let mut out = begin(pseudonyms.header(header));
+    let mut lost = Lost::default();
     for record in reader {
         match record {
-            Ok(record) => {
-                if let Some(record) = pseudonyms.record(record) {
-                    put(&mut out, &record);
+            Ok(record) => match pseudonyms.record(record) {
+                Some(Record::Received(slot)) if !fits(&slot) => {
+                    lost.records += 1;
+                    lost.bytes = lost.bytes.saturating_add(slot.contents.len() as u64);
                 }
-            }
+                Some(record) => {
+                    put(&mut out, &record);
+                    // Between turns, where a reader looks for it.
+                    if matches!(record, Record::Rest(_)) && lost.records > 0 {
+                        put(&mut out, &Record::Lost(std::mem::take(&mut lost)));
+                    }
+                }
+                None => {}
+            },
             Err(error) => return Ok((out, Some(error))),
         }
     }
@@ -168,6 +181,7 @@ impl Pseudonyms {
         for (datagram, len) in slot.datagrams() {
             let clear = match classify(datagram) {
                 Class::Stun => header_bytes(datagram).min(STUN_KIND_BYTES),
+                Class::Dtls if !is_dtls_record(datagram) => 0,
                 _ => header_bytes(datagram),
             };
             kept.extend_from_slice(&datagram[..clear]);
@@ -259,6 +273,21 @@ impl Pseudonyms {
         hash.copy_from_slice(context.sign().as_ref());
         hash
     }
+}
+
+/// Whether an entry has room for the slot. The lengths beside what is kept can make more of one than there was, though
+/// not of one that a socket gave.
+fn fits(slot: &Slot<'_>) -> bool {
+    let varint = |number: u32| (32 - number.leading_zeros()).div_ceil(7).max(1) as usize;
+    let cuts = slot.cuts.iter();
+    let cuts: usize = cuts.map(|(kept, len)| varint(*kept) + varint(*len)).sum();
+    SLOT_FIXED_BYTES + slot.contents.len() + cuts <= JOURNAL_RECORD_BYTES_MAX
+}
+
+/// Whether it begins as a record of DTLS does: content type (RFC 6347 §4.1, RFC 9146 §4) and version. The byte that
+/// sorts datagrams leaves room for anything.
+fn is_dtls_record(datagram: &[u8]) -> bool {
+    matches!(datagram, [20..=25, 0xfe, 0xfd | 0xff, ..])
 }
 
 /// As many datagrams as long, with nothing in them.

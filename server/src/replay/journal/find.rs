@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use antiphon_core::journal::{Found, Header, LastInput, Reader, Shown, bisect};
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
-use zeroize::Zeroizing;
 
 use super::describe;
 use super::export::create;
@@ -49,9 +48,11 @@ pub(super) fn run(
             "no session faults, and nothing differs\n".to_owned()
         };
         print(&mut stdout, &text)?;
-        return journal.outcome(&header, &played);
+        return journal
+            .partial(&header, &played)
+            .map_or(Ok(Outcome::Agrees), Err);
     };
-    let prefix = Zeroizing::new(std::mem::take(&mut found.prefix));
+    let prefix = std::mem::take(&mut found.prefix);
     if let Some(out) = out {
         create(out)
             .and_then(|mut file| file.write_all(&prefix))
