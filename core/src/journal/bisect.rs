@@ -67,7 +67,8 @@ pub enum LastInput {
 }
 
 /// Finds the shortest beginning of a journal that faults a session or, if none does, that still differs from what was
-/// recorded; `None` if it does neither. Where entries or payloads are missing, only faults are looked for. `prepare` is given each new player before it plays.
+/// recorded; `None` if it does neither. Where entries or payloads are missing, only faults are looked for. `prepare` is
+/// given each new player before it plays.
 ///
 /// # Errors
 /// [`BisectError`]: the journal cannot be played. One that is cut off or damaged is searched up to there.
