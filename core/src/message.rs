@@ -170,6 +170,34 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// Whose it is, as far as it says so itself.
+    #[must_use]
+    pub const fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Opened { session, .. }
+            | Self::Connected { session, .. }
+            | Self::TrackAdded { session, .. }
+            | Self::TrackRemoved { session, .. }
+            | Self::Closed { session, .. } => Some(*session),
+            _ => None,
+        }
+    }
+
+    /// The request that it answers.
+    #[must_use]
+    pub const fn request(&self) -> Option<RequestId> {
+        match self {
+            Self::Opened { request, .. }
+            | Self::Rejected { request, .. }
+            | Self::Restarted { request, .. }
+            | Self::SessionStats { request, .. }
+            | Self::ShardStats { request, .. } => Some(*request),
+            _ => None,
+        }
+    }
+}
+
 /// Shard to shard; empty until rooms span shards.
 #[derive(Debug)]
 #[non_exhaustive]

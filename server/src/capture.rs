@@ -9,10 +9,9 @@
 //! A shard thread copies and never waits: when the writer falls behind and all chunks are under way, datagrams are left
 //! out and counted, and the file says where and how many.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,10 +31,9 @@ use zeroize::Zeroizing;
 use crate::limits::{
     CAPTURE_CHUNK_BYTES, CAPTURE_CHUNK_DATAGRAMS, CAPTURE_CHUNKS, CAPTURE_SECRETS_MAX,
 };
+use crate::secret_file;
 use crate::wall::unix_now;
 
-/// Readable by the one who runs the server alone: a capture is what everybody said, and maybe the keys to it.
-const FILE_MODE: u32 = 0o600;
 /// More than any block adds to its payload: headers, made up and of the block, options and padding.
 const BLOCK_OVERHEAD_BYTES: usize = 128;
 
@@ -107,12 +105,7 @@ impl Capture {
     /// # Errors
     /// [`CaptureError`]: most often that the file is there already. It is never written over.
     pub fn start(path: &Path, shards: u16, bytes_max: u64) -> Result<Self, CaptureError> {
-        let create = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(FILE_MODE)
-            .open(path);
-        let file = create.map_err(|error| CaptureError::Create {
+        let file = secret_file::create(path).map_err(|error| CaptureError::Create {
             path: path.to_owned(),
             error,
         })?;

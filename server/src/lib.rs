@@ -29,6 +29,7 @@ pub mod rate;
 pub mod replay;
 pub mod resource;
 pub mod rooms;
+mod secret_file;
 pub mod server;
 pub mod sessions;
 pub mod shards;

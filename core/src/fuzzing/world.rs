@@ -146,16 +146,10 @@ impl World {
             plan,
             role,
         });
-        let answers = self.events.iter().position(|event| match event {
-            Event::Opened { request: to, .. } | Event::Rejected { request: to, .. } => {
-                *to == request
-            }
-            _ => false,
-        });
-        match self.events.remove(answers.expect("a command is answered")) {
+        match self.answer(request) {
             Event::Opened { session, local, .. } => Ok((session, *local)),
             Event::Rejected { error, .. } => Err(error),
-            _ => unreachable!("it was looked for above"),
+            other => panic!("{other:?} is no answer to that"),
         }
     }
 
@@ -168,20 +162,20 @@ impl World {
             session,
             remote_ice,
         });
-        let answer = self.events.iter().position(|event| match event {
-            Event::Restarted { request: to, .. } | Event::Rejected { request: to, .. } => {
-                *to == request
-            }
-            _ => false,
-        });
-        match self.events.remove(answer.expect("a command is answered")) {
+        match self.answer(request) {
             Event::Restarted { ice, .. } => Some(ice),
             Event::Rejected { error, .. } => {
                 assert_eq!(error, CommandError::UnknownSession);
                 None
             }
-            _ => unreachable!("it was looked for above"),
+            other => panic!("{other:?} is no answer to that"),
         }
+    }
+
+    fn answer(&mut self, request: RequestId) -> Event {
+        let mut events = self.events.iter();
+        let place = events.position(|event| event.request() == Some(request));
+        self.events.remove(place.expect("a command is answered"))
     }
 
     pub(super) fn request(&mut self) -> RequestId {

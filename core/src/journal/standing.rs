@@ -79,12 +79,12 @@ impl Standings {
     ) -> Option<Difference> {
         let mut told: BTreeMap<SessionId, (Vec<Event>, Vec<Event>)> = BTreeMap::new();
         for event in recorded {
-            if let Some(session) = session_of(&event) {
+            if let Some(session) = event.session() {
                 told.entry(session).or_default().0.push(event);
             }
         }
         for event in replayed {
-            if let Some(session) = session_of(&event) {
+            if let Some(session) = event.session() {
                 told.entry(session).or_default().1.push(event);
             }
         }
@@ -131,17 +131,4 @@ fn differs(recorded: &[Event], replayed: &[Event]) -> Option<Differs> {
         recorded: recorded.cloned().map(Box::new),
         replayed: replayed.cloned().map(Box::new),
     })
-}
-
-/// The session of an event that depends on nothing but the session's own input. Figures also count what others sent
-/// to it.
-const fn session_of(event: &Event) -> Option<SessionId> {
-    match event {
-        Event::Opened { session, .. }
-        | Event::Connected { session, .. }
-        | Event::TrackAdded { session, .. }
-        | Event::TrackRemoved { session, .. }
-        | Event::Closed { session, .. } => Some(*session),
-        _ => None,
-    }
 }

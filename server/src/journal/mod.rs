@@ -12,9 +12,9 @@ mod rings;
 mod whole;
 mod writer;
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -29,10 +29,9 @@ use tracing::error;
 
 use self::writer::Writer;
 use crate::limits::JOURNAL_CHUNKS;
+use crate::secret_file;
 use crate::wall::{rfc3339, unix_now};
 
-/// Readable by the one who runs the server alone: passwords, keys and what everybody said are in it.
-const FILE_MODE: u32 = 0o600;
 /// The same for the folder, if it has to be made.
 const FOLDER_MODE: u32 = 0o700;
 
@@ -146,11 +145,6 @@ pub struct Journal {
 pub struct JournalHandle {
     choice: Arc<JournalChoice>,
     messages: Sender<Message>,
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
     figures: Arc<JournalFigures>,
 }
 
@@ -187,12 +181,12 @@ impl Journal {
             handle: JournalHandle {
                 choice: Arc::new(choice.clone()),
                 messages,
-                shared: Arc::default(),
+                figures: Arc::default(),
             },
             paths: Vec::new(),
             thread: None,
         };
-        let shared = Arc::clone(&journal.handle.shared);
+        let figures = Arc::clone(&journal.handle.figures);
         let writer = match choice.retention {
             Retention::Whole { budget } => {
                 let mut files = Vec::new();
@@ -201,14 +195,14 @@ impl Journal {
                     files.push(create(&path)?);
                     journal.paths.push(path);
                 }
-                Writer::whole(place, files, budget, shared)
+                Writer::whole(place, files, budget, figures)
             }
             Retention::Ring { bytes } => {
                 // Better to know now than at the fault.
                 let probe = place.path(0, "-probe");
                 create(&probe)?;
                 std::fs::remove_file(&probe).ok();
-                Writer::rings(place, shards, bytes, shared)
+                Writer::rings(place, shards, bytes, figures)
             }
         };
         let thread = thread::Builder::new()
@@ -264,7 +258,7 @@ impl JournalHandle {
         let feed = Feed {
             shard: header.shard,
             messages: self.messages,
-            shared: self.shared,
+            figures: self.figures,
             empty,
             under_way: Arc::clone(&under_way),
         };
@@ -292,7 +286,7 @@ impl JournalHandle {
     /// What became of the journal so far.
     #[must_use]
     pub fn figures(&self) -> Arc<JournalFigures> {
-        Arc::clone(&self.shared.figures)
+        Arc::clone(&self.figures)
     }
 }
 
@@ -300,20 +294,20 @@ impl JournalHandle {
 struct Feed {
     shard: ShardId,
     messages: Sender<Message>,
-    shared: Arc<Shared>,
+    figures: Arc<JournalFigures>,
     empty: Receiver<Chunk>,
     under_way: Arc<AtomicUsize>,
 }
 
 impl Sink for Feed {
     fn take(&mut self, chunk: Chunk) -> Taken {
-        if self.shared.figures.is_closed.load(Ordering::Relaxed) {
+        if self.figures.is_closed.load(Ordering::Relaxed) {
             return Taken::Closed;
         }
         // One more for a fault, lest nobody hear of it; and the last, after which nobody says what is missing.
         let room = JOURNAL_CHUNKS + usize::from(chunk.faulted());
         if self.under_way.load(Ordering::Relaxed) >= room && !chunk.is_last() {
-            let lost = &self.shared.figures.records_lost;
+            let lost = &self.figures.records_lost;
             lost.fetch_add(chunk.records(), Ordering::Relaxed);
             return Taken::Full(chunk);
         }
@@ -340,14 +334,9 @@ fn make_folder(folder: &Path) -> Result<(), JournalError> {
     }
 }
 
-/// A new file; one that is there is never written over.
+/// A file of a journal.
 fn create(path: &Path) -> Result<File, JournalError> {
-    let created = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(FILE_MODE)
-        .open(path);
-    created.map_err(|error| JournalError::Create {
+    secret_file::create(path).map_err(|error| JournalError::Create {
         path: path.to_owned(),
         error,
     })

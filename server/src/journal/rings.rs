@@ -8,7 +8,7 @@ use antiphon_core::time::Timestamp;
 use antiphon_udp::Clock;
 use tracing::{error, warn};
 
-use super::{Place, Shared, create};
+use super::{JournalFigures, Place, create};
 use crate::limits::{JOURNAL_FAULT_DUMPS_MAX, JOURNAL_FAULT_DUMPS_PAUSE};
 
 /// A ring for each shard.
@@ -39,15 +39,15 @@ impl Rings {
         chunk: &Chunk,
         header: &Header,
         place: &Place,
-        shared: &Shared,
+        figures: &JournalFigures,
     ) {
         let Some(ring) = self.rings.get_mut(shard) else {
             return;
         };
         ring.push(chunk);
         if chunk.faulted() && self.may_dump(self.clock.now()) {
-            let number = shared.figures.note_dump();
-            self.dump((shard, number), header, EndReason::Fault, place, shared);
+            let number = figures.note_dump();
+            self.dump((shard, number), header, EndReason::Fault, place, figures);
         }
     }
 
@@ -58,7 +58,7 @@ impl Rings {
         header: &Header,
         reason: EndReason,
         place: &Place,
-        shared: &Shared,
+        figures: &JournalFigures,
     ) {
         let Some(ring) = self.rings.get(shard) else {
             return;
@@ -69,7 +69,7 @@ impl Rings {
             .and_then(|mut file| {
                 let written = ring.dump(header, reason, |bytes| {
                     file.write_all(bytes)?;
-                    shared.figures.note_written(bytes.len());
+                    figures.note_written(bytes.len());
                     Ok(())
                 });
                 // The beginning of a ring is of no use, and what is written first may be the header alone.
@@ -82,7 +82,7 @@ impl Rings {
         match written {
             Ok(()) => warn!(shard, %path, ?reason, "the last of the journal was written"),
             Err(error) => {
-                shared.figures.dumps_failed.fetch_add(1, Ordering::Relaxed);
+                figures.dumps_failed.fetch_add(1, Ordering::Relaxed);
                 error!(shard, %path, %error, "the last of the journal could not be written");
             }
         }

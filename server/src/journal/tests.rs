@@ -79,7 +79,7 @@ fn hung(choice: &JournalChoice) -> (JournalHandle, Receiver<Message>) {
     let handle = JournalHandle {
         choice: Arc::new(choice.clone()),
         messages,
-        shared: Arc::default(),
+        figures: Arc::default(),
     };
     (handle, received)
 }
@@ -96,7 +96,7 @@ fn writer(handle: &JournalHandle, file: File) -> Writer {
         place(handle),
         vec![file],
         1 << 20,
-        Arc::clone(&handle.shared),
+        Arc::clone(&handle.figures),
     )
 }
 
@@ -219,7 +219,7 @@ fn a_full_disk_ends_the_journal_and_nothing_else() {
     let mut pump = handle.clone().record(shard());
     let mut port = Asking::default();
     turn(&mut pump, &mut port, 0..2);
-    let full = OpenOptions::new().write(true).open("/dev/full");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
     write(&handle, full.expect("Linux has it"), &received);
     assert_eq!(handle.figures().bytes(), 0);
     turn(&mut pump, &mut port, 2..20);
@@ -243,8 +243,8 @@ fn a_panic_in_a_turn_writes_the_ring_up_to_where_it_was() {
     let panicked = catch_unwind(AssertUnwindSafe(move || turn(&mut pump, &mut port, 3..4)));
     panicked.expect_err("the port panics");
 
-    let shared = Arc::clone(&handle.shared);
-    let mut writer = Writer::rings(place(&handle), 1, 1 << 20, shared);
+    let figures = Arc::clone(&handle.figures);
+    let mut writer = Writer::rings(place(&handle), 1, 1 << 20, figures);
     received
         .try_iter()
         .for_each(|message| writer.handle(message));

@@ -11,7 +11,7 @@ use tracing::info;
 
 use super::rings::Rings;
 use super::whole::Whole;
-use super::{Begun, Message, Place, Shared};
+use super::{Begun, JournalFigures, Message, Place};
 
 /// What becomes of chunks.
 pub(super) enum Keeping {
@@ -26,25 +26,35 @@ pub(super) struct Writer {
     keeping: Keeping,
     begun: Vec<Option<Box<Begun>>>,
     place: Place,
-    shared: Arc<Shared>,
+    figures: Arc<JournalFigures>,
 }
 
 impl Writer {
-    pub(super) fn whole(place: Place, files: Vec<File>, budget: u64, shared: Arc<Shared>) -> Self {
+    pub(super) fn whole(
+        place: Place,
+        files: Vec<File>,
+        budget: u64,
+        figures: Arc<JournalFigures>,
+    ) -> Self {
         Self {
             begun: files.iter().map(|_| None).collect(),
             keeping: Keeping::Whole(Whole::new(files, budget)),
             place,
-            shared,
+            figures,
         }
     }
 
-    pub(super) fn rings(place: Place, shards: u16, bytes: u64, shared: Arc<Shared>) -> Self {
+    pub(super) fn rings(
+        place: Place,
+        shards: u16,
+        bytes: u64,
+        figures: Arc<JournalFigures>,
+    ) -> Self {
         Self {
             begun: (0..shards).map(|_| None).collect(),
             keeping: Keeping::Rings(Rings::new(shards, bytes)),
             place,
-            shared,
+            figures,
         }
     }
 
@@ -57,8 +67,8 @@ impl Writer {
             }
             self.handle(message);
         }
-        self.shared.figures.is_closed.store(true, Ordering::Relaxed);
-        let figures = &self.shared.figures;
+        self.figures.is_closed.store(true, Ordering::Relaxed);
+        let figures = &self.figures;
         let (bytes, records_lost) = (figures.bytes(), figures.records_lost());
         info!(%folder, bytes, records_lost, "the journal has ended");
     }
@@ -75,7 +85,7 @@ impl Writer {
     fn on_begin(&mut self, shard: ShardId, begun: Box<Begun>) {
         let shard = usize::from(shard.0);
         if let Keeping::Whole(whole) = &mut self.keeping {
-            whole.begin(shard, &begun.header, &self.place, &self.shared);
+            whole.begin(shard, &begun.header, &self.place, &self.figures);
         }
         if let Some(place) = self.begun.get_mut(shard) {
             *place = Some(begun);
@@ -87,10 +97,10 @@ impl Writer {
         let Some(Some(begun)) = self.begun.get(shard) else {
             return;
         };
-        let (place, shared) = (&self.place, &*self.shared);
+        let (place, figures) = (&self.place, &*self.figures);
         match &mut self.keeping {
-            Keeping::Whole(whole) => whole.keep(shard, chunk.bytes(), place, shared),
-            Keeping::Rings(rings) => rings.keep(shard, &chunk, &begun.header, place, shared),
+            Keeping::Whole(whole) => whole.keep(shard, chunk.bytes(), place, figures),
+            Keeping::Rings(rings) => rings.keep(shard, &chunk, &begun.header, place, figures),
         }
         chunk.clear();
         begun.under_way.fetch_sub(1, Ordering::Relaxed);
@@ -103,11 +113,11 @@ impl Writer {
             info!("the journal is whole: all of it is in its files");
             return;
         };
-        let number = self.shared.figures.note_dump();
+        let number = self.figures.note_dump();
         for (shard, begun) in self.begun.iter().enumerate() {
             if let Some(begun) = begun {
                 let (place, reason) = (&self.place, EndReason::Asked);
-                rings.dump((shard, number), &begun.header, reason, place, &self.shared);
+                rings.dump((shard, number), &begun.header, reason, place, &self.figures);
             }
         }
     }

@@ -71,30 +71,6 @@ pub(super) fn event(event: &Event) -> Told {
     }
 }
 
-/// Whose event it is, as far as it says so itself.
-pub(super) const fn session_of(event: &Event) -> Option<SessionId> {
-    match event {
-        Event::Opened { session, .. }
-        | Event::Connected { session, .. }
-        | Event::TrackAdded { session, .. }
-        | Event::TrackRemoved { session, .. }
-        | Event::Closed { session, .. } => Some(*session),
-        _ => None,
-    }
-}
-
-/// The request that an event answers.
-pub(super) const fn answers(event: &Event) -> Option<RequestId> {
-    match event {
-        Event::Opened { request, .. }
-        | Event::Rejected { request, .. }
-        | Event::Restarted { request, .. }
-        | Event::SessionStats { request, .. }
-        | Event::ShardStats { request, .. } => Some(*request),
-        _ => None,
-    }
-}
-
 /// A command in words, and the session and the request that it names.
 pub(super) fn command(command: &Command) -> (String, Option<SessionId>, Option<RequestId>) {
     match command {

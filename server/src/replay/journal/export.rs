@@ -1,8 +1,7 @@
 //! The datagrams of a run as a capture, those that were sent made again, and the SRTP keys beside it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,9 +17,8 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::ledger;
+use crate::secret_file;
 
-/// Readable by its owner alone: what everybody said, and the keys to it.
-const FILE_MODE: u32 = 0o600;
 /// Bytes gathered before they are written.
 const GATHERED_BYTES: usize = 256 << 10;
 
@@ -33,13 +31,6 @@ pub(super) struct Export {
     keys: Vec<Value>,
     written: io::Result<()>,
     pub(super) datagrams: u64,
-}
-
-/// A new file of ours; one that is there is never written over.
-pub(super) fn create(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(FILE_MODE);
-    options.open(path)
 }
 
 /// Where the keys of a capture go.
@@ -56,7 +47,7 @@ impl Export {
         pcapng::section_header(&mut blocks, concat!("Antiphon ", env!("CARGO_PKG_VERSION")));
         pcapng::interface(&mut blocks, &format!("shard-{}", header.shard.0));
         Ok(Self {
-            file: create(path)?,
+            file: secret_file::create(path)?,
             blocks,
             unix: header.unix,
             local_port: 0,
@@ -76,7 +67,7 @@ impl Export {
         let keys = json!({"keys": self.keys});
         let text = Zeroizing::new(format!("{keys:#}\n"));
         let path = keys_path(path);
-        create(&path)?.write_all(text.as_bytes())?;
+        secret_file::create(&path)?.write_all(text.as_bytes())?;
         Ok(Some(path))
     }
 

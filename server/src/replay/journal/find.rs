@@ -10,11 +10,11 @@ use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
 use super::describe;
-use super::export::create;
 use super::json::seconds;
 use super::play::{Flow, Manner, Played, Turn, Verdict};
 use super::{Journal, print, table, unusable};
 use crate::replay::{Outcome, ReplayError};
+use crate::secret_file;
 
 /// What a search found, and the words of the panic that made the fault.
 struct Told {
@@ -54,7 +54,7 @@ pub(super) fn run(
     };
     let prefix = std::mem::take(&mut found.prefix);
     if let Some(out) = out {
-        create(out)
+        secret_file::create(out)
             .and_then(|mut file| file.write_all(&prefix))
             .map_err(|error| ReplayError::Unwritable {
                 path: out.display().to_string(),

@@ -202,9 +202,11 @@ impl Witness for Ledger {
     }
 
     fn on_event(&mut self, at: Timestamp, event: &Event) {
-        let request = describe::answers(event).and_then(|request| self.requests.remove(&request));
+        let request = event
+            .request()
+            .and_then(|request| self.requests.remove(&request));
         let asked = request.as_ref().and_then(|request| request.session);
-        let session = describe::session_of(event).or(asked);
+        let session = event.session().or(asked);
         let mut told = describe::event(event);
         if let Some(session) = session {
             let row = self.sessions.entry(session).or_default();

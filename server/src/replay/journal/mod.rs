@@ -30,6 +30,7 @@ use self::step::Stepper;
 use self::window::{Moment, Setting, Window};
 use super::{Outcome, ReplayError};
 use crate::limits::JOURNAL_FILE_BYTES_MAX;
+use crate::secret_file;
 
 /// Options that take all of a journal. To narrow them silently would be to write more than was asked for.
 const NOT_NARROWED: [&str; 5] = ["diff", "set", "export", "redact", "bisect"];
@@ -299,7 +300,7 @@ impl<'a> Journal<'a> {
             .map_err(|_| ReplayError::Input("the system gives no random numbers".to_owned()))?;
         let redacted = redact(&self.bytes, &Seed::new(*salt));
         let (bytes, error) = redacted.map_err(|error| unusable(self.path, &error.to_string()))?;
-        export::create(to)
+        secret_file::create(to)
             .and_then(|mut file| file.write_all(&bytes))
             .map_err(|error| ReplayError::Unwritable {
                 path: to.display().to_string(),

@@ -128,7 +128,7 @@ fn event(event: Option<&Event>) -> String {
         return "no event".to_owned();
     };
     let told = describe::event(event).text();
-    match describe::session_of(event) {
+    match event.session() {
         Some(session) => format!("the event \"{told}\" of {session}"),
         None => format!("the event \"{told}\""),
     }
