@@ -38,12 +38,15 @@ macro_rules! mutated {
     };
 }
 
+pub mod audio;
 #[cfg(feature = "mutations")]
 pub mod bugs;
+pub mod codec;
 pub mod drive;
 #[cfg(feature = "sim")]
 pub mod fuzzing;
 pub mod ids;
+pub mod jitter;
 pub mod journal;
 pub mod limits;
 pub mod message;
@@ -66,4 +69,5 @@ pub mod srtp;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod voice;
 pub mod wire;

@@ -1,0 +1,77 @@
+//! Between payloads and sound, one channel wide.
+
+use std::fmt;
+
+use crate::audio::Rate;
+
+/// Samples of the longest packet at the highest rate: 120 ms of Opus.
+pub const PACKET_SAMPLES_MAX: usize = 120 * Rate::Hz48000.hz() as usize / 1_000;
+
+/// A payload that cannot be decoded. Blames the peer; the decoder goes on, as if the packet were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodecError {
+    /// It has no bytes, or more than its codec allows.
+    #[error("a payload of {0} bytes")]
+    Length(usize),
+    /// Its bytes are not what its codec writes.
+    #[error("a malformed payload")]
+    Malformed,
+    /// It decodes to more samples than there is room for.
+    #[error("no room for the samples")]
+    NoRoom,
+}
+
+/// Payloads of one source to sound.
+///
+/// # Realtime safety
+/// Nothing allocates after the decoder is made, and no payload costs more than a bounded time.
+pub trait Decoder: fmt::Debug + Send {
+    /// Samples a second of what it writes.
+    fn rate(&self) -> Rate;
+
+    /// Samples that a payload decodes to, read from its first bytes; `None`: it is not valid.
+    fn duration(&self, payload: &[u8]) -> Option<usize>;
+
+    /// Whether a payload carries the frame before it once more, coarsely (Opus' in-band FEC).
+    fn has_fec(&self, payload: &[u8]) -> bool;
+
+    /// Whether a payload says "nothing to hear" (Opus' DTX).
+    fn is_dtx(&self, payload: &[u8]) -> bool;
+
+    /// Decodes a payload into the first samples of `out`; how many.
+    ///
+    /// # Errors
+    /// [`CodecError`]; `out` may then hold anything.
+    fn decode(&mut self, payload: &[u8], out: &mut [f32]) -> Result<usize, CodecError>;
+
+    /// Fills `out` with the sound before `next`, from the copy that `next` carries.
+    ///
+    /// # Errors
+    /// [`CodecError`]; `out` may then hold anything.
+    fn decode_fec(&mut self, next: &[u8], out: &mut [f32]) -> Result<(), CodecError>;
+
+    /// Fills `out`, whole frames of 10 ms up to 60 ms, with what likely came: for a packet that did not.
+    fn conceal(&mut self, out: &mut [f32]);
+
+    /// Forgets what it heard.
+    fn reset(&mut self);
+}
+
+/// Sound to payloads of one source.
+///
+/// # Realtime safety
+/// Nothing allocates after the encoder is made.
+pub trait Encoder: fmt::Debug + Send {
+    /// Samples a second of what it takes.
+    fn rate(&self) -> Rate;
+
+    /// Encodes one packet's samples (10, 20, 40 or 60 ms) into the first bytes of `out`; how many.
+    ///
+    /// # Errors
+    /// [`CodecError::NoRoom`] if `out` is too short; [`CodecError::Length`] for a length that is no packet's.
+    fn encode(&mut self, samples: &[f32], out: &mut [u8]) -> Result<usize, CodecError>;
+
+    /// Forgets what it heard.
+    fn reset(&mut self);
+}

@@ -1,0 +1,1 @@
+//! When packets that come unevenly are played: an adaptive jitter buffer.
