@@ -13,7 +13,7 @@ impl Shard {
     pub(super) fn link_opened(&mut self, key: SessionKey, role: Role) {
         match role {
             Role::Echo => self.follow(key, Some(key)),
-            Role::Publish { .. } => {}
+            Role::Publish { .. } | Role::Agent(_) => {}
             Role::Subscribe { room, target } => {
                 self.rooms.subscribe(room, key, target);
                 self.relink(room);
@@ -85,7 +85,7 @@ impl Shard {
             reason,
         });
         match session.role {
-            Role::Echo => {}
+            Role::Echo | Role::Agent(_) => {}
             Role::Publish { room, participant } => {
                 self.rooms.leave(room, key);
                 self.on_left(room, participant);
@@ -164,7 +164,7 @@ impl Shard {
             return;
         };
         match session.role {
-            Role::Echo => {}
+            Role::Echo | Role::Agent(_) => {}
             Role::Publish { room, participant } => {
                 if let Some(replaced) = self.rooms.publish(room, participant, key) {
                     self.mutate(replaced, |old, cx| old.close(cx, CloseReason::Replaced));

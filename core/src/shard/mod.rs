@@ -176,6 +176,7 @@ impl Shard {
                 self.restart(request, session, remote_ice);
             }
             Command::Close { session, reason } => self.close(session, reason),
+            Command::Agent { .. } => {}
             Command::SessionStats { request, session } => self.session_stats(request, session),
             Command::ShardStats { request } => {
                 let stats = Box::new(self.stats());

@@ -190,7 +190,7 @@ impl World {
         let crowded = role == Role::Echo && sections.len() > 2;
         let purpose = match role {
             Role::Echo if crowded => Purpose::Subscribe { tracks: Vec::new() },
-            Role::Echo => Purpose::Echo,
+            Role::Echo | Role::Agent(_) => Purpose::Echo,
             Role::Publish { .. } => Purpose::Publish { prefer: None },
             Role::Subscribe { .. } => Purpose::Subscribe {
                 tracks: tracks.to_vec(),
