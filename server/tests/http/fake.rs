@@ -193,6 +193,7 @@ impl FakeShard {
                 let stats = Box::new(self.stats(session));
                 self.emit(Event::SessionStats { request, stats });
             }
+            Command::Agent { .. } => {}
             Command::ShardStats { request } => {
                 let stats = Box::new(self.shard_stats());
                 self.emit(Event::ShardStats { request, stats });
