@@ -16,10 +16,10 @@ test: setup-test
 	$(MAKE) fmt lint docs check alone bench
 
 setup-run:
-	@.ci/packages gcc=build-essential git=git
+	@.ci/packages gcc=build-essential cmake=cmake git=git
 
 setup-test:
-	@.ci/packages gcc=build-essential git=git valgrind=valgrind chromium=chromium
+	@.ci/packages gcc=build-essential cmake=cmake git=git valgrind=valgrind chromium=chromium
 
 fmt:
 	$(CARGO) fmt --all --check

@@ -248,6 +248,13 @@ pub const REPLAY_SLOTS_MAX: u32 = 1 << 17;
 /// the run was asleep. Nobody's journal has more; one that was made to may not hold up who reads it.
 pub const REPLAY_WAKES_MAX: u32 = 100_000;
 
+// --- Sound ---
+
+/// Bytes of one Opus payload: six frames of 20 ms, each at its longest (1,275 bytes, RFC 6716 §3.2), and their lengths.
+pub const OPUS_PAYLOAD_BYTES_MAX: usize = 6 * 1_275 + 16;
+/// Bytes of one G.711 payload: 120 ms, as of Opus.
+pub const G711_PAYLOAD_BYTES_MAX: usize = 960;
+
 // --- Stopping a driver ---
 
 /// Turns a stopped driver still makes, so that a full command lane is worked off.

@@ -1,6 +1,12 @@
 //! Sound: frames of 10 ms and what is done to them.
 
+mod resample;
+#[cfg(any(test, feature = "sim"))]
+pub mod signal;
+
 use serde::{Deserialize, Serialize};
+
+pub use self::resample::Resampler;
 
 /// Samples a second and channel of what is processed. RTP clocks are another matter ([`Codec::clock_rate`]).
 ///

@@ -1,8 +1,19 @@
 //! Between payloads and sound, one channel wide.
 
+mod any;
+mod conceal;
+pub mod g711;
+#[cfg(feature = "opus")]
+pub mod opus;
+mod toc;
+
 use std::fmt;
 
 use crate::audio::Rate;
+use crate::plan::Codec;
+
+pub use self::any::{AnyDecoder, AnyEncoder};
+pub use self::toc::OpusPacket;
 
 /// Samples of the longest packet at the highest rate: 120 ms of Opus.
 pub const PACKET_SAMPLES_MAX: usize = 120 * Rate::Hz48000.hz() as usize / 1_000;
@@ -20,6 +31,61 @@ pub enum CodecError {
     /// It decodes to more samples than there is room for.
     #[error("no room for the samples")]
     NoRoom,
+}
+
+/// There is no decoder or encoder of ours for a codec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no sound comes of {}{}", codec.name(), match codec { Codec::Opus => ": built without the feature `opus`", _ => "" })]
+pub struct UnknownCodec {
+    /// Which.
+    pub codec: Codec,
+}
+
+/// What Opus is tuned for; it stays what it was made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Application {
+    /// Speech that is understood: 6.5 ms of delay, in-band FEC.
+    Voip,
+    /// Little delay (2.5 ms) and a third of the cost; no in-band FEC.
+    LowDelay,
+}
+
+/// How to encode. G.711 knows none of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EncoderSettings {
+    /// What for.
+    pub application: Application,
+    /// Bits a second, 6,000 to 510,000; others are taken for the nearest.
+    pub bitrate: u32,
+    /// 0 (cheap) to 10 (good); more is 10.
+    pub complexity: u8,
+    /// Each packet carries the one before it once more, coarsely, if loss is expected.
+    pub fec: bool,
+    /// Expected loss of packets, percent, up to 100.
+    pub loss_percent: u8,
+    /// Silence costs a packet in 400 ms.
+    pub dtx: bool,
+}
+
+impl EncoderSettings {
+    /// What an agent says: 133 µs for 20 ms, and packets lost one at a time are mended.
+    pub const STANDARD: Self = Self {
+        application: Application::Voip,
+        bitrate: 24_000,
+        complexity: 5,
+        fec: true,
+        loss_percent: 10,
+        dtx: false,
+    };
+    /// The same where processors are short: 40 µs for 20 ms.
+    pub const ECONOMY: Self = Self {
+        application: Application::LowDelay,
+        bitrate: 32_000,
+        complexity: 5,
+        fec: false,
+        loss_percent: 0,
+        dtx: false,
+    };
 }
 
 /// Payloads of one source to sound.
