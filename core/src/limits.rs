@@ -165,6 +165,17 @@ pub const SRTP_SEND_SOURCES_MAX: usize = 2 * SESSION_MEDIA_MAX;
 /// Participants of one room whose loudness is followed: a scan a packet stays under 100 ns.
 pub const SPEAKERS_MAX: usize = 64;
 
+// --- Jitter buffers ---
+
+/// Packets one buffer holds: 5 s of 20 ms each.
+pub const JITTER_PACKETS_MAX: usize = 256;
+/// Payload bytes one buffer holds: a second of the highest bitrate Opus has (510 kbit/s).
+pub const JITTER_BYTES_MAX: usize = 64 << 10;
+/// Bytes of one payload: what fits a datagram.
+pub const JITTER_PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX;
+/// Delay beyond which a conversation breaks down (G.114), however bad the path is.
+pub const JITTER_DELAY_MAX: Duration = Duration::from_millis(400);
+
 // --- Events ---
 
 /// Between two events of one track: a peer must not be able to flood the event lane.
@@ -268,6 +279,11 @@ const _: () = assert!(
 const _: () = assert!(SESSION_PATHS_MAX as u128 * 1_000 < 50 * PATH_QUESTION_INTERVAL.as_millis());
 const _: () = assert!(CACHE_BYTES_MAX.is_power_of_two() && CACHE_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(CACHE_PACKETS_MAX.is_power_of_two());
+const _: () = assert!(JITTER_PAYLOAD_BYTES_MAX <= JITTER_BYTES_MAX);
+const _: () = assert!(
+    JITTER_PACKETS_MAX < SEQUENCE_WINDOW,
+    "a copy of what is held is known as one"
+);
 const _: () =
     assert!(SEQUENCE_WINDOW.is_multiple_of(64) && (SEQUENCE_WINDOW / 64 + 1).is_power_of_two());
 const _: () = assert!(
