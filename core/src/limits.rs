@@ -255,6 +255,11 @@ pub const OPUS_PAYLOAD_BYTES_MAX: usize = 6 * 1_275 + 16;
 /// Bytes of one G.711 payload: 120 ms, as of Opus.
 pub const G711_PAYLOAD_BYTES_MAX: usize = 960;
 
+// --- Voice ---
+
+/// Decisions of one turn detector that wait to be taken: one input makes four at most.
+pub const VOICE_EVENTS_MAX: usize = 16;
+
 // --- Stopping a driver ---
 
 /// Turns a stopped driver still makes, so that a full command lane is worked off.

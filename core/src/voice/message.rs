@@ -257,7 +257,7 @@ pub enum PlayoutState {
     Interrupted,
 }
 
-/// What the turn detector decided. Times are those of the frames that decided.
+/// What the turn detector decided. `at` is the end of the frame that decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum VoiceEvent {
