@@ -190,7 +190,8 @@ impl World {
         let crowded = role == Role::Echo && sections.len() > 2;
         let purpose = match role {
             Role::Echo if crowded => Purpose::Subscribe { tracks: Vec::new() },
-            Role::Echo | Role::Agent(_) => Purpose::Echo,
+            Role::Echo => Purpose::Echo,
+            Role::Agent(_) => Purpose::Agent,
             Role::Publish { .. } => Purpose::Publish { prefer: None },
             Role::Subscribe { .. } => Purpose::Subscribe {
                 tracks: tracks.to_vec(),
