@@ -76,17 +76,16 @@ pub fn decide(status: &BufferStatus) -> PlayoutOp {
     if status.ready >= FRAME {
         return decide_speed(status);
     }
-    match (status.mode, status.next) {
-        (_, Next::Follows) | (Mode::ArrivalDriven { .. }, Next::Spurt) => PlayoutOp::Decode,
-        // What was made up already filled it.
-        (_, Next::Gap { missing: ..=0, .. }) => PlayoutOp::Decode,
-        (Mode::ArrivalDriven { .. }, _) if !status.overdue => PlayoutOp::Hold,
-        (_, Next::Gap { fec: true, .. }) => PlayoutOp::DecodeFec,
-        (_, Next::Gap { fec: false, .. }) => PlayoutOp::Conceal,
-        (_, Next::Spurt) if status.delay >= status.target => PlayoutOp::Decode,
-        (_, Next::Spurt) => PlayoutOp::Pause,
-        (_, Next::Nothing) if status.pause => PlayoutOp::Pause,
-        (_, Next::Nothing) => PlayoutOp::Conceal,
+    let is_clocked = status.mode == Mode::Clocked;
+    match status.next {
+        // Or what was made up already filled the gap.
+        Next::Follows | Next::Gap { missing: ..=0, .. } => PlayoutOp::Decode,
+        Next::Spurt if !is_clocked || status.delay >= status.target => PlayoutOp::Decode,
+        Next::Spurt => PlayoutOp::Pause,
+        Next::Gap { .. } | Next::Nothing if !is_clocked && !status.overdue => PlayoutOp::Hold,
+        Next::Gap { fec: true, .. } => PlayoutOp::DecodeFec,
+        Next::Nothing if status.pause => PlayoutOp::Pause,
+        Next::Gap { .. } | Next::Nothing => PlayoutOp::Conceal,
     }
 }
 

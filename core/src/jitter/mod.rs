@@ -254,6 +254,12 @@ impl JitterBuffer {
         Duration::from_micros(self.arrivals.target() as u64)
     }
 
+    /// Decoded sound that was not handed out yet.
+    #[must_use]
+    pub fn ready(&self) -> Duration {
+        Duration::from_micros(self.samples_micros(self.tape.waiting()) as u64)
+    }
+
     /// Packets that wait.
     #[must_use]
     pub fn held(&self) -> usize {
@@ -525,8 +531,16 @@ impl JitterBuffer {
             return None;
         };
         let position = self.position?;
-        let wait = if self.pause { 0 } else { micros(wait) };
-        Some(self.micros(position.timestamp + self.made_up) + self.offset + wait)
+        let media = self.micros(position.timestamp + self.made_up);
+        if self.pause {
+            return Some(media + self.offset);
+        }
+        // While nothing is held up by it, the path's usual jitter is waited for too.
+        let jitter = match self.arrivals.fastest() {
+            Some(fastest) if self.store.count() == 0 => fastest + self.arrivals.required(),
+            _ => self.offset,
+        };
+        Some(media + jitter.max(self.offset) + micros(wait))
     }
 
     fn decode(&mut self, now: Timestamp, decoder: &mut dyn Decoder) {
@@ -647,7 +661,7 @@ impl JitterBuffer {
         let period = if self.is_quiet() {
             self.rate.frame()
         } else {
-            likely(self.periods.to_leave_out(&self.tape), excess)?
+            likely(self.periods.find_to_leave_out(&self.tape), excess)?
         };
         self.tape.shorten(period);
         self.stats.removed_samples_for_acceleration += period as u64;
@@ -658,7 +672,7 @@ impl JitterBuffer {
         let period = if self.is_quiet() {
             self.rate.frame()
         } else {
-            likely(self.periods.to_repeat(&self.tape), shortfall)?
+            likely(self.periods.find_to_repeat(&self.tape), shortfall)?
         };
         self.tape.lengthen(period);
         self.stats.inserted_samples_for_deceleration += period as u64;
@@ -709,9 +723,9 @@ fn ticks_samples(ticks: i64, rate: Rate, clock_rate: i64) -> usize {
 fn likely(found: Option<(usize, f32)>, excess: i64) -> Option<usize> {
     let (period, likeness) = found?;
     let wanted = match excess {
-        ..50_000 => 0.9,
-        ..150_000 => 0.6,
-        _ => 0.2,
+        150_000.. => 0.2,
+        50_000.. => 0.6,
+        _ => 0.9,
     };
     (likeness >= wanted).then_some(period)
 }

@@ -59,7 +59,7 @@ impl Periods {
     }
 
     /// A period to leave out of what waits.
-    pub(super) fn to_leave_out(&self, tape: &Tape) -> Option<(usize, f32)> {
+    pub(super) fn find_to_leave_out(&self, tape: &Tape) -> Option<(usize, f32)> {
         let (_, waiting) = tape.parts();
         self.best(waiting.len() / 2, |period| {
             waiting[..2 * period].split_at(period)
@@ -67,7 +67,7 @@ impl Periods {
     }
 
     /// A period to play twice: the last of what was handed out, followed by the first of what waits.
-    pub(super) fn to_repeat(&self, tape: &Tape) -> Option<(usize, f32)> {
+    pub(super) fn find_to_repeat(&self, tape: &Tape) -> Option<(usize, f32)> {
         let (before, waiting) = tape.parts();
         self.best(waiting.len().min(before.len()), |period| {
             (&before[before.len() - period..], &waiting[..period])
@@ -75,7 +75,7 @@ impl Periods {
     }
 
     /// The period of the sound before a seam, for going on with it.
-    fn to_continue(&self, before: &[f32]) -> usize {
+    fn find_to_continue(&self, before: &[f32]) -> usize {
         self.best(before.len() / 2, |period| {
             before[before.len() - 2 * period..].split_at(period)
         })
@@ -88,7 +88,7 @@ impl Periods {
         if before.len() < 2 * self.longest {
             return;
         }
-        let period = self.to_continue(before);
+        let period = self.find_to_continue(before);
         let length = after.len().min(2 * self.shortest);
         let last = &before[before.len() - period..];
         for (index, sample) in after[..length].iter_mut().enumerate() {

@@ -28,7 +28,7 @@ impl TonePacket {
     #[must_use]
     pub fn payload(&self) -> [u8; TONE_BYTES] {
         let [a, b, c, d] = self.at.to_be_bytes();
-        let flags = u8::from(self.is_dtx) * DTX | u8::from(self.has_fec) * FEC;
+        let flags = u8::from(self.is_dtx) * DTX + u8::from(self.has_fec) * FEC;
         [flags, self.frames, a, b, c, d]
     }
 

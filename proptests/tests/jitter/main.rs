@@ -1,0 +1,5 @@
+//! The jitter buffer over named paths: what it must never do, and what it does beside buffers of one delay.
+
+mod board;
+mod run;
+mod traces;
