@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_128;
 
 use crate::ids::{ParticipantId, RequestId, RoomId, SessionId};
+use crate::jitter::JitterStats;
 use crate::limits::SESSION_MEDIA_MAX;
 use crate::plan::{Codec, IceCredentials, LocalDescription, MediaKind, Mid, SessionPlan};
 use crate::time::Timestamp;
@@ -425,6 +426,8 @@ pub struct SessionStats {
     pub packets_sent: u64,
     /// Each track and direction.
     pub tracks: Vec<TrackStats>,
+    /// What the jitter buffer did with what the person said; `None`: it is no call with an agent, or nothing came.
+    pub jitter_buffer: Option<JitterStats>,
 }
 
 /// Why a datagram was refused. Blames the peer or the network: a counter each, never an error.

@@ -255,6 +255,7 @@ fn describe_stats(stats: &SessionStats) -> Value {
         "profile": stats.profile.map(antiphon_core::message::ProfileName::name),
         "packets_received": stats.packets_received,
         "packets_sent": stats.packets_sent,
+        "jitter_buffer": stats.jitter_buffer,
         "tracks": tracks.collect::<Vec<_>>(),
     })
 }

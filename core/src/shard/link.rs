@@ -37,6 +37,10 @@ impl Shard {
                 Change::Closed(reason) => self.remove(key, reason),
             }
         }
+        while let Some(heard) = self.sessions.find_mut(key).and_then(Session::poll_heard) {
+            let session = self.session_id(key);
+            self.events.push_back(Event::Heard { session, heard });
+        }
         self.rearm(key);
     }
 

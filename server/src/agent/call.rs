@@ -236,7 +236,10 @@ impl Calls {
 
     /// Listens to the timeline of a call: what it is, and what happens from now on.
     #[must_use]
-    pub(super) fn listen(&self, session: SessionId) -> Option<(AgentSeat, broadcast::Receiver<Frame>)> {
+    pub(super) fn listen(
+        &self,
+        session: SessionId,
+    ) -> Option<(AgentSeat, broadcast::Receiver<Frame>)> {
         let lines = self.lock();
         let line = lines.get(&session)?;
         Some((line.seat.clone(), line.timeline.listen()))

@@ -278,6 +278,7 @@ impl FakeShard {
             keyframe_requests: 0,
         });
         SessionStats {
+            jitter_buffer: None,
             at: Timestamp::from_millis(5_000),
             age: Duration::from_secs(5),
             connected: true,
