@@ -43,6 +43,7 @@ pub mod audio;
 pub mod bugs;
 mod call;
 pub mod codec;
+pub mod delays;
 pub mod drive;
 #[cfg(feature = "sim")]
 pub mod fuzzing;

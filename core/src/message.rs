@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_128;
 
+use crate::delays::{Bounds, Delays};
 use crate::ids::{ParticipantId, RequestId, RoomId, SessionId};
 use crate::jitter::JitterStats;
 use crate::limits::SESSION_MEDIA_MAX;
@@ -506,10 +507,37 @@ impl DropReason {
     }
 }
 
-/// Upper bounds, in microseconds, of the buckets of [`ShardStats::forward_delay`]; the last bucket is open.
-pub const FORWARD_DELAY_BOUNDS_MICROS: [u64; 15] = [
+/// Bounds of [`ShardStats::forward_delay`], in microseconds.
+pub const FORWARD_DELAY_BOUNDS: Bounds = [
     10, 20, 50, 100, 150, 200, 300, 400, 600, 800, 1_000, 2_000, 5_000, 10_000, 50_000,
 ];
+
+/// Bounds of the delays of [`VoiceStats`], in microseconds.
+pub const VOICE_DELAY_BOUNDS: Bounds = [
+    100, 500, 1_000, 2_000, 5_000, 10_000, 15_000, 20_000, 25_000, 40_000, 60_000, 100_000,
+    200_000, 300_000, 500_000,
+];
+
+/// What a shard's calls with agents came to. Times are within [`VOICE_DELAY_BOUNDS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoiceStats {
+    /// Frames of 10 ms that were heard.
+    pub frames_heard: u64,
+    /// Packets that agents said.
+    pub packets_spoken: u64,
+    /// From the arrival of a packet to its sound being told to the agent; a batch counts by its oldest sound.
+    pub hearing: Delays,
+    /// From when a packet of the agent's was due to its being sent; due is when its first sound came, and 20 ms each
+    /// from there.
+    pub speaking: Delays,
+    /// Processor time of 20 ms that were heard: decoding, analysis, decision. The mean of a turn of the pump, by the
+    /// clock, so that it holds what kept the thread from running.
+    pub processing: Delays,
+    /// From the onset of a voice while the agent spoke to the agent's being ducked.
+    pub ducking: Delays,
+    /// From the onset of an interruption to the agent's last packet.
+    pub interruption: Delays,
+}
 
 /// One shard's figures: cumulative since its start, absolute, so that a lost copy costs only staleness.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -549,8 +577,9 @@ pub struct ShardStats {
     /// Inputs stamped earlier than one before them: a clock that goes back is the driver's fault.
     pub clock_steps_back: u64,
     /// Forwarded packets by time from the kernel's receive stamp to the return of the send call; bounds
-    /// in [`FORWARD_DELAY_BOUNDS_MICROS`], one open bucket after them.
-    pub forward_delay: [u64; FORWARD_DELAY_BOUNDS_MICROS.len() + 1],
-    /// Sum of those times.
-    pub forward_delay_micros: u64,
+    /// From the kernel's receive stamp of a packet to the return of the send call of what it caused, within
+    /// [`FORWARD_DELAY_BOUNDS`].
+    pub forward_delay: Delays,
+    /// Of its calls with agents.
+    pub voice: VoiceStats,
 }

@@ -4,15 +4,19 @@ mod support;
 
 use std::time::Duration;
 
+use antiphon_core::audio::{Rate, signal};
+use antiphon_core::codec::opus::OpusEncoder;
+use antiphon_core::codec::{Encoder as _, EncoderSettings};
 use antiphon_core::drive::{DigestValue, Pump};
 use antiphon_core::ids::SessionId;
 use antiphon_core::journal::{
     Chunk, Difference, EndReason, Header, Kept, Lost, Payloads, Player, ReadError, Reader, Record,
     Recorder, Retention, Sink, Step, Taken, begin, put,
 };
-use antiphon_core::message::{Command, Role, Target};
+use antiphon_core::message::{Command, Event, Role, Target};
 use antiphon_core::rng::Seed;
 use antiphon_core::session::transport::HandshakeResult;
+use antiphon_core::voice::message::{AgentAsk, AgentPlan, Heard, UtteranceId};
 use str0m::media::{Direction, MediaKind};
 
 use crate::support::{Link, World, publisher, shard, vp8};
@@ -63,28 +67,48 @@ fn recorded_into(
 }
 
 /// Lost packets, so that there are NACKs and retransmissions; a late subscriber, so that there are keyframe requests;
-/// an echo; an ICE restart; figures asked for; sessions closed from our side, and one left to its timers.
+/// an echo; a call with an agent that says something and hears a voice; an ICE restart; figures asked for; sessions closed from our side, and one left to its timers.
 fn play_call(world: &mut World) -> DigestValue {
     world.link = Link::lossy(30);
     let speaker = world.publish(1, 1);
     let target = Target::Newest;
     let listener = world.subscribe(1, target);
     let echo = world.join(&[(MediaKind::Audio, Direction::SendRecv)], Role::Echo);
+    let sections = [(MediaKind::Audio, Direction::SendRecv)];
+    let caller = world.join(&sections, Role::Agent(AgentPlan::default()));
+    let mut encoder = OpusEncoder::new(Rate::Hz16000, EncoderSettings::STANDARD);
+    let voice = signal::voice(Rate::Hz16000, 1, 200 * 320);
     world.join(&[(MediaKind::Audio, Direction::SendOnly)], publisher(2, 2));
     world.connect_all();
     let [audio, video] = world.mids(speaker)[..] else {
         panic!("it publishes two tracks");
     };
     let echo_mid = world.mids(echo)[0];
+    let caller_mid = world.mids(caller)[0];
     for number in 0..200_u32 {
         world.send(speaker, audio, 960 * number, false, &[number as u8; 80]);
         world.send(echo, echo_mid, 960 * number, false, &[7; 60]);
+        let mut spoken = [0; 400];
+        let samples = &voice[320 * number as usize..][..320];
+        let length = encoder.encode(samples, &mut spoken).expect("20 ms fit");
+        world.send(caller, caller_mid, 960 * number, false, &spoken[..length]);
         let keyframe = number % 50 == 0;
         let payload = vp8(number as u16, keyframe, true, number as u8, 900);
         world.send(speaker, video, 1_800 * number, true, &payload);
         match number {
             60 => {
                 world.subscribe(1, target);
+            }
+            80 => {
+                let session = world.peers[caller].session.expect("it was opened");
+                let ask = AgentAsk::Say {
+                    utterance: UtteranceId(1),
+                    pcm: vec![3; 48_000],
+                    rate: Rate::Hz24000,
+                    last: true,
+                    interruptible: true,
+                };
+                world.command(Command::Agent { session, ask });
             }
             100 => world.restart(listener),
             120 => {
@@ -107,6 +131,16 @@ fn play_call(world: &mut World) -> DigestValue {
         "{stats:?}"
     );
     assert!(stats.keyframe_requests_sent > 0, "{stats:?}");
+    let told = |told: fn(&Heard) -> bool| {
+        let heard = world.events.iter().filter_map(|event| match event {
+            Event::Heard { heard, .. } => Some(heard),
+            _ => None,
+        });
+        heard.filter(|heard| told(heard)).count()
+    };
+    assert!(told(|it| matches!(it, Heard::Audio { .. })) > 150);
+    assert!(told(|it| matches!(it, Heard::Voice(_))) > 0);
+    assert!(told(|it| matches!(it, Heard::Playout { .. })) > 0);
     // The one whose peers say nothing more ends by a timer.
     world.peers.iter_mut().for_each(|peer| peer.closed = true);
     world.run_for(Duration::from_secs(40));

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use antiphon_core::delays::{Bounds, Delays};
 use antiphon_core::message::{
-    CloseReason, Command, DropReason, Event, FORWARD_DELAY_BOUNDS_MICROS, ProfileName, ShardStats,
+    CloseReason, Command, DropReason, Event, FORWARD_DELAY_BOUNDS, ProfileName, ShardStats,
+    VOICE_DELAY_BOUNDS,
 };
 use antiphon_udp::SocketStats;
 use axum::body::Body;
@@ -284,7 +286,7 @@ impl Snapshot {
 
     fn counters(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         type Read = fn(&ShardStats) -> u64;
-        let counters: [(&str, &str, Read); 13] = [
+        let counters: [(&str, &str, Read); 15] = [
             ("sessions_opened", "Sessions opened", |s| s.sessions_opened),
             ("faults", "Sessions ended by a fault of the server", |s| {
                 s.faults
@@ -306,6 +308,14 @@ impl Snapshot {
             ("nacks_sent", "NACK messages sent", |s| s.nacks_sent),
             ("keyframe_requests_sent", "Keyframe requests sent", |s| {
                 s.keyframe_requests_sent
+            }),
+            (
+                "audio_frames_processed",
+                "Frames of 10 ms heard for agents",
+                |s| s.voice.frames_heard,
+            ),
+            ("agent_packets_sent", "Packets that agents said", |s| {
+                s.voice.packets_spoken
             }),
             ("transmits_dropped", "Media dropped at a full socket", |s| {
                 s.transmits_dropped
@@ -454,21 +464,58 @@ impl Snapshot {
         ConstGauge::new(u64::from(journal.is_recording())).encode(metric)
     }
 
-    fn forward_delay(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let name = "forward_delay_seconds";
-        let help = "Time from the kernel's receive stamp to the return of the send call";
-        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        let bounds = FORWARD_DELAY_BOUNDS_MICROS
-            .iter()
-            .map(|micros| *micros as f64 / 1e6);
-        let bounds: Vec<f64> = bounds.chain([f64::INFINITY]).collect();
-        for (shard, stats) in &self.shards {
-            let counts = stats.forward_delay;
-            let buckets: Vec<(f64, u64)> = bounds.iter().copied().zip(counts).collect();
-            let sum = stats.forward_delay_micros as f64 / 1e6;
-            let labels = [("shard", shard.as_str())];
-            let mut metric = metric.encode_family(&labels)?;
-            metric.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &buckets, None)?;
+    fn delays(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        type Read = fn(&ShardStats) -> Delays;
+        let histograms: [(&str, &str, &Bounds, Read); 6] = [
+            (
+                "forward_delay_seconds",
+                "Time from the kernel's receive stamp to the return of the send call",
+                &FORWARD_DELAY_BOUNDS,
+                |stats| stats.forward_delay,
+            ),
+            (
+                "hearing_delay_seconds",
+                "Time from the arrival of a packet to its sound being told to the agent",
+                &VOICE_DELAY_BOUNDS,
+                |stats| stats.voice.hearing,
+            ),
+            (
+                "speaking_delay_seconds",
+                "Time from when a packet of an agent's was due to its being sent",
+                &VOICE_DELAY_BOUNDS,
+                |stats| stats.voice.speaking,
+            ),
+            (
+                "processing_seconds",
+                "Time that 20 ms of sound take to be decoded, analysed and decided on",
+                &VOICE_DELAY_BOUNDS,
+                |stats| stats.voice.processing,
+            ),
+            (
+                "ducking_delay_seconds",
+                "Time from the onset of a voice while an agent spoke to the agent's being ducked",
+                &VOICE_DELAY_BOUNDS,
+                |stats| stats.voice.ducking,
+            ),
+            (
+                "interruption_delay_seconds",
+                "Time from the onset of an interruption to the agent's last packet",
+                &VOICE_DELAY_BOUNDS,
+                |stats| stats.voice.interruption,
+            ),
+        ];
+        for (name, help, bounds, read) in histograms {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+            let bounds = bounds.iter().map(|micros| *micros as f64 / 1e6);
+            let bounds: Vec<f64> = bounds.chain([f64::INFINITY]).collect();
+            for (shard, stats) in &self.shards {
+                let delays = read(stats);
+                let buckets: Vec<(f64, u64)> = bounds.iter().copied().zip(delays.counts).collect();
+                let (sum, count) = (delays.micros as f64 / 1e6, delays.counts.iter().sum());
+                let labels = [("shard", shard.as_str())];
+                let mut metric = metric.encode_family(&labels)?;
+                metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+            }
         }
         Ok(())
     }
@@ -482,6 +529,6 @@ impl Collector for Snapshot {
         self.by_socket(&mut encoder)?;
         self.of_lanes(&mut encoder)?;
         self.of_journal(&mut encoder)?;
-        self.forward_delay(&mut encoder)
+        self.delays(&mut encoder)
     }
 }

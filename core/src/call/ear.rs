@@ -1,12 +1,17 @@
 //! What a person says: out of packets that come unevenly, into frames on the call's clock.
+//!
+//! A program needs no even pace, so a frame is heard as soon as it is there, and only what is missing is waited for. The
+//! clock of what is heard is made of frames: ten milliseconds each. It follows the shard's where the two part: it leaps
+//! after a time without frames, and stands still over silence when frames came in a burst or the sender's clock is fast.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::call_time;
+use super::{call_time, micros};
 use crate::audio::{FRAME_SAMPLES_MAX, Rate, Resampler};
 use crate::codec::AnyDecoder;
-use crate::jitter::{Config, JitterBuffer, JitterStats, Packet};
+use crate::jitter::{Config, FrameKind, JitterBuffer, JitterStats, Packet};
+use crate::message::{VOICE_DELAY_BOUNDS, VoiceStats};
 use crate::plan::Codec;
 use crate::session::media::Incoming;
 use crate::time::Timestamp;
@@ -16,11 +21,17 @@ use crate::voice::message::{AgentPlan, CallTime, Heard};
 /// Between two decoders of one call.
 pub(super) const CODEC_CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 const FRAME: Duration = Duration::from_millis(10);
+/// What is missing is waited for so long: two packets, in which one that was overtaken comes or never.
+const GAP_WAIT: Duration = Duration::from_millis(40);
 /// After this long without a packet nothing more is listened for: long enough for every decision of the turn
 /// detector, its "nobody speaks" of 15 s included.
 const LISTEN_MAX: Duration = Duration::from_secs(20);
-/// A thread that was kept from running for longer leaves out what it missed.
-const LATE_MAX: Duration = Duration::from_millis(200);
+/// The clock of what is heard leaps when it is so far behind.
+const BEHIND_MAX: Duration = Duration::from_millis(200);
+/// It stands still over silence when it is so far ahead.
+const AHEAD: Duration = Duration::from_millis(20);
+/// Beyond this, frames wait: whoever sends faster than time passes must not cost more than it.
+const AHEAD_MAX: Duration = Duration::from_millis(500);
 
 /// Jitter buffer, decoder and analyser of one person.
 pub(super) struct Ear {
@@ -34,8 +45,10 @@ pub(super) struct Ear {
     for_analyser: Resampler,
     analyser: Analyser,
     for_agent: Resampler,
-    /// When the next frame is due.
-    next: Timestamp,
+    /// Where the clock of what is heard stands: the end of the last frame.
+    end: Timestamp,
+    /// That was speech, as far as is known.
+    spoke: bool,
     last_packet: Timestamp,
     batch: Batch,
 }
@@ -43,6 +56,8 @@ pub(super) struct Ear {
 /// Sound that is gathered for the agent.
 struct Batch {
     frames_max: u8,
+    /// When its first sound arrived.
+    oldest: Timestamp,
     at: CallTime,
     pcm: Vec<u8>,
     frames: u8,
@@ -64,12 +79,14 @@ impl Ear {
             made: now,
             source: packet.ssrc,
             rate,
-            jitter: JitterBuffer::new(Config::AGENT, rate, codec.clock_rate()),
+            jitter: JitterBuffer::new(Config::arrival_driven(GAP_WAIT), rate, codec.clock_rate()),
             decoder,
             for_analyser: Resampler::new(rate, Rate::Hz16000),
             analyser: Analyser::new(),
             for_agent: Resampler::new(rate, plan.rate),
-            next: now,
+            // A packet has two frames as a rule: the second of the first one ends now.
+            end: now.before(2 * FRAME),
+            spoke: false,
             last_packet: now,
             batch: Batch::new(plan.batch_millis),
         })
@@ -89,9 +106,6 @@ impl Ear {
 
     /// Takes in a packet of the codec.
     pub(super) fn handle_packet(&mut self, now: Timestamp, packet: &Incoming<'_>) {
-        if self.deadline().is_none() {
-            self.next = now;
-        }
         self.last_packet = now;
         if packet.ssrc != self.source {
             self.source = packet.ssrc;
@@ -108,25 +122,31 @@ impl Ear {
         self.jitter.insert(packet.received, inserted);
     }
 
-    /// When [`Self::listen`] is due.
+    /// When [`Self::listen`] is due though no packet comes.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
-        let listens = self.next.since(self.last_packet) < LISTEN_MAX;
-        listens.then_some(self.next)
+        let due = self.jitter.next_deadline()?;
+        let due = due.max(self.end.before(AHEAD_MAX));
+        (due.since(self.last_packet) < LISTEN_MAX).then_some(due)
     }
 
-    /// The next frame that is due, and when it began.
+    /// The next frame that is there, and when it began.
     pub(super) fn listen(
         &mut self,
         now: Timestamp,
         opened: Timestamp,
         heard: &mut VecDeque<Heard>,
+        stats: &mut VoiceStats,
     ) -> Option<(CallTime, Features)> {
-        let due = self.deadline().filter(|due| *due <= now)?;
-        let tick = if now.since(due) > LATE_MAX { now } else { due };
-        self.next = tick + FRAME;
+        let before = self.jitter.stats();
+        if self.end > now + AHEAD_MAX || now.since(self.last_packet) >= LISTEN_MAX {
+            return None;
+        }
         let mut samples = [0.0; FRAME_SAMPLES_MAX];
         let samples = &mut samples[..self.rate.frame()];
-        let kind = self.jitter.poll(tick, &mut self.decoder, samples);
+        let kind = self.jitter.poll(now, &mut self.decoder, samples);
+        if kind == FrameKind::Empty {
+            return None;
+        }
         let side = Side {
             concealed: kind.is_concealed(),
             ..Side::default()
@@ -137,11 +157,38 @@ impl Ear {
         let mut resampled = [0.0; FRAME_SAMPLES_MAX];
         let resampled = &mut resampled[..self.for_agent.destination().frame()];
         self.for_agent.process(samples, resampled);
-        // What is heard now ends now: so decisions are never dated after they were made.
-        let at = call_time(opened, tick.before(FRAME));
-        heard.extend(self.batch.push(at, resampled, &features));
+        self.advance(now);
+        self.spoke = features.speech > CERTAIN / 2;
+        let at = call_time(opened, self.end.before(FRAME));
+        if self.batch.frames == 0 {
+            self.batch.oldest = now.before(mean_wait(&before, &self.jitter.stats()));
+        }
+        if let Some(audio) = self.batch.push(at, resampled, &features) {
+            heard.push_back(audio);
+            let took = micros(now.since(self.batch.oldest));
+            stats.hearing.note(&VOICE_DELAY_BOUNDS, took, 1);
+        }
         Some((at, features))
     }
+
+    /// Lets the clock pass one frame.
+    fn advance(&mut self, now: Timestamp) {
+        let end = self.end + FRAME;
+        self.end = if now.since(end) > BEHIND_MAX {
+            now
+        } else if end > now + AHEAD && !self.spoke {
+            self.end
+        } else {
+            end
+        };
+    }
+}
+
+/// How long the sound of the last frame waited in the jitter buffer.
+fn mean_wait(before: &JitterStats, after: &JitterStats) -> Duration {
+    let samples = after.jitter_buffer_emitted_count - before.jitter_buffer_emitted_count;
+    let waited = after.jitter_buffer_delay - before.jitter_buffer_delay;
+    Duration::from_micros(waited.checked_div(samples).unwrap_or(0))
 }
 
 impl Batch {
@@ -149,6 +196,7 @@ impl Batch {
     fn new(millis: u8) -> Self {
         Self {
             frames_max: (millis / 10).clamp(2, 10),
+            oldest: Timestamp::ZERO,
             at: CallTime(0),
             pcm: Vec::new(),
             frames: 0,

@@ -13,12 +13,14 @@ mod mouth;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::time::Duration;
 
 use self::ear::Ear;
 use self::mouth::{Mouth, Sound};
 use crate::codec::{AnyEncoder, Encoder as _, EncoderSettings};
 use crate::jitter::JitterStats;
 use crate::limits::SPOKEN_BYTES_MAX;
+use crate::message::{VOICE_DELAY_BOUNDS, VoiceStats};
 use crate::plan::{Codec, MediaKind, SessionPlan};
 use crate::session::media::Incoming;
 use crate::time::{Timestamp, earliest};
@@ -124,24 +126,35 @@ impl Call {
     }
 
     /// Hears and decides what is due; speaking is [`Self::speak`]'s.
-    pub(crate) fn handle_timeout(&mut self, now: Timestamp) {
+    pub(crate) fn handle_timeout(&mut self, now: Timestamp, stats: &mut VoiceStats) {
         let Some(ear) = &mut self.ear else { return };
-        while let Some((at, features)) = ear.listen(now, self.opened, &mut self.heard) {
+        while let Some((at, features)) = ear.listen(now, self.opened, &mut self.heard, stats) {
+            stats.frames_heard += 1;
             self.detector.handle_playout(at, self.mouth.voice());
             self.detector.handle_frame(at, &features);
             while let Some(event) = self.detector.poll_event() {
                 self.heard.push_back(Heard::Voice(event));
                 match event {
-                    VoiceEvent::BargeCandidate { .. } => self.mouth.duck(true),
+                    VoiceEvent::BargeCandidate { at, start } => {
+                        self.mouth.duck(true);
+                        let took = at.0.saturating_sub(start.0);
+                        stats.ducking.note(&VOICE_DELAY_BOUNDS, took, 1);
+                    }
                     // The agent may have finished meanwhile: then it is no interruption any more, and its next words are as loud
                     // as ever.
                     VoiceEvent::Backchannel { .. } | VoiceEvent::SpeechStarted { .. } => {
                         self.mouth.duck(false);
                     }
-                    VoiceEvent::BargeIn { .. } => {
+                    VoiceEvent::BargeIn { at, start, .. } => {
                         let state = PlayoutState::Interrupted;
                         self.mouth.stop(now, None, state, &mut self.heard);
                         self.mouth.duck(false);
+                        let fading = self
+                            .mouth
+                            .deadline()
+                            .map_or(0, |last| micros(last.since(now)));
+                        let took = at.0.saturating_sub(start.0) + fading;
+                        stats.interruption.note(&VOICE_DELAY_BOUNDS, took, 1);
                     }
                     _ => {}
                 }
@@ -150,7 +163,7 @@ impl Call {
     }
 
     /// The packet of the agent's voice that is due, if any. To be called until there is none.
-    pub(crate) fn speak(&mut self, now: Timestamp) -> Option<Incoming<'_>> {
+    pub(crate) fn speak(&mut self, now: Timestamp, stats: &mut VoiceStats) -> Option<Incoming<'_>> {
         let spoken = self.mouth.speak(now, &mut self.heard)?;
         let (rate, settings) = (spoken.rate, EncoderSettings::STANDARD);
         // The rate changes between utterances, if at all.
@@ -161,13 +174,16 @@ impl Call {
         let encoder = self.encoder.insert(encoder);
         let length = encoder.encode(spoken.samples, &mut self.packet).ok()?;
         self.sequence += 1;
-        let micros = spoken.due.since(self.opened).as_micros() as u64;
+        stats.packets_spoken += 1;
+        let late = micros(now.since(spoken.due));
+        stats.speaking.note(&VOICE_DELAY_BOUNDS, late, 1);
+        let time = micros(spoken.due.since(self.opened));
         Some(Incoming {
             media: self.section,
             ssrc: SPOKEN_SOURCE,
             codec: self.codec,
             sequence: self.sequence,
-            timestamp: (micros * u64::from(self.codec.clock_rate()) / 1_000_000) as u32,
+            timestamp: (time * u64::from(self.codec.clock_rate()) / 1_000_000) as u32,
             marker: spoken.begins,
             keyframe: false,
             payload: self.packet.get(..length)?,
@@ -198,7 +214,11 @@ impl Call {
 }
 
 fn call_time(opened: Timestamp, at: Timestamp) -> CallTime {
-    CallTime(at.since(opened).as_micros() as u64)
+    CallTime(micros(at.since(opened)))
+}
+
+const fn micros(duration: Duration) -> u64 {
+    duration.as_micros() as u64
 }
 
 /// Sound and its state say nothing to a reader.

@@ -16,8 +16,9 @@ use std::str::FromStr;
 
 use twox_hash::XxHash3_128;
 
+use crate::delays::Delays;
 use crate::drive::{TransmitBatch, TransmitMeta};
-use crate::message::{Event, FORWARD_DELAY_BOUNDS_MICROS, ShardStats};
+use crate::message::{Event, ShardStats, VoiceStats};
 use crate::net::Ecn;
 use crate::time::Timestamp;
 
@@ -75,8 +76,11 @@ impl Digest {
             Event::Restarted { ice, .. } => write!(text, "{event:?}{}", ice.password),
             Event::ShardStats { request, stats } => {
                 let stats = ShardStats {
-                    forward_delay: [0; FORWARD_DELAY_BOUNDS_MICROS.len() + 1],
-                    forward_delay_micros: 0,
+                    forward_delay: Delays::default(),
+                    voice: VoiceStats {
+                        processing: Delays::default(),
+                        ..stats.voice
+                    },
                     ..**stats
                 };
                 write!(text, "{request:?}{stats:?}")
@@ -334,7 +338,10 @@ mod tests {
         };
         let stats = ShardStats::default();
         let delayed = ShardStats {
-            forward_delay_micros: 7,
+            forward_delay: Delays {
+                micros: 7,
+                ..Delays::default()
+            },
             ..stats
         };
         let busy = ShardStats {

@@ -119,6 +119,7 @@ impl Pump {
     }
 
     fn pass(&mut self, now: Timestamp, port: &mut impl Port) -> Turn {
+        let heard = self.shard.frames_heard();
         let mut again = true;
         for _ in 0..COMMANDS_PER_TURN_MAX {
             let Some(command) = port.next_command() else {
@@ -144,6 +145,10 @@ impl Pump {
             if mutated!(self.shard, OneEventATurn) {
                 break;
             }
+        }
+        let heard = self.shard.frames_heard() - heard;
+        if heard > 0 {
+            self.shard.note_processed(port.now().since(now), heard);
         }
         if !buggify!(self.shard, SendLater) {
             self.send(now, port);

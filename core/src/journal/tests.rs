@@ -225,6 +225,7 @@ fn answer() -> impl Strategy<Value = Event> {
         (request(), credentials()).prop_map(|(request, ice)| Event::Restarted { request, ice }),
         (request(), timestamp(), vec(track_stats(), 0..3)).prop_map(|(request, at, tracks)| {
             let stats = Box::new(SessionStats {
+                jitter_buffer: None,
                 at,
                 age: Duration::from_millis(5),
                 connected: true,

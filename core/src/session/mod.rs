@@ -295,11 +295,14 @@ impl Session {
         let (Some(call), true) = (&mut self.call, self.connected) else {
             return;
         };
-        call.handle_timeout(cx.now);
-        while let Some(packet) = call.speak(cx.now) {
-            if let Some(path) = self.transport.send_path() {
-                // One that cannot be sent is lost, as it would be on its way.
-                let _: media::Forwarded = self.media.forward(cx, path, packet.media, &packet);
+        call.handle_timeout(cx.now, &mut cx.stats.voice);
+        while let Some(packet) = call.speak(cx.now, &mut cx.stats.voice) {
+            let Some(path) = self.transport.send_path() else {
+                continue;
+            };
+            if self.media.forward(cx, path, packet.media, &packet) != media::Forwarded::Sent {
+                // No room: it is lost, as it could be on its way.
+                continue;
             }
         }
         if self.media.is_due(cx.now)

@@ -16,6 +16,7 @@ mod wheel;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ahash::RandomState;
 
@@ -27,8 +28,8 @@ use crate::drive::TransmitBatch;
 use crate::ids::{RequestId, SessionId, SessionKey, ShardId};
 use crate::limits::SESSION_MEDIA_MAX;
 use crate::message::{
-    CloseReason, Command, CommandError, DropReason, Event, FORWARD_DELAY_BOUNDS_MICROS, PlanFlaw,
-    Role, ShardStats,
+    CloseReason, Command, CommandError, DropReason, Event, FORWARD_DELAY_BOUNDS, PlanFlaw, Role,
+    ShardStats, VOICE_DELAY_BOUNDS,
 };
 use crate::net::{Path, Transmit};
 use crate::plan::{IceCredentials, SessionPlan};
@@ -231,10 +232,22 @@ impl Shard {
         self.stats.datagrams_sent += count as u64;
         for received in self.transmits.drain_consumed() {
             let micros = sent.as_micros().saturating_sub(received.as_micros());
-            let bucket = FORWARD_DELAY_BOUNDS_MICROS.partition_point(|bound| *bound < micros);
-            self.stats.forward_delay[bucket] += 1;
-            self.stats.forward_delay_micros += micros;
+            let delay = &mut self.stats.forward_delay;
+            delay.note(&FORWARD_DELAY_BOUNDS, micros as u64, 1);
         }
+    }
+
+    /// Frames heard for agents so far.
+    pub(crate) const fn frames_heard(&self) -> u64 {
+        self.stats.voice.frames_heard
+    }
+
+    /// Notes that a turn in which `frames` were heard took so long: for figures, which decide nothing.
+    pub(crate) fn note_processed(&mut self, took: Duration, frames: u64) {
+        let of_20_ms = took.as_micros() as u64 * 2 / frames;
+        let times = frames.div_ceil(2);
+        let processing = &mut self.stats.voice.processing;
+        processing.note(&VOICE_DELAY_BOUNDS, of_20_ms, times);
     }
 
     /// The next event, for a driver that sends transmits in batches.

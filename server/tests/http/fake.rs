@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use antiphon_core::delays::Delays;
 use antiphon_core::drive::Mailbox;
 use antiphon_core::ids::{RequestId, SessionId, SessionKey, ShardId};
 use antiphon_core::limits::COMMANDS_MAX;
@@ -292,8 +293,12 @@ impl FakeShard {
 
     fn shard_stats(&self) -> ShardStats {
         let sessions = self.lock().sessions.len() as u32;
-        let mut forward_delay = [0; 16];
-        (forward_delay[0], forward_delay[3], forward_delay[15]) = (5, 3, 1);
+        let mut forward_delay = Delays {
+            counts: [0; 16],
+            micros: 60_350,
+        };
+        let counts = &mut forward_delay.counts;
+        (counts[0], counts[3], counts[15]) = (5, 3, 1);
         let mut drops = [0; 14];
         drops[9] = 4;
         ShardStats {
@@ -301,7 +306,6 @@ impl FakeShard {
             sessions_connected: sessions,
             rtp_received: 17,
             forward_delay,
-            forward_delay_micros: 60_350,
             drops,
             profiles: [0, 2, 1],
             ..ShardStats::default()

@@ -250,7 +250,7 @@ pub fn deadlines_are_kept<R: Rig>() {
     let ticks: Vec<_> = (1..=TICKS).map(|number| answer(&mut rig, number)).collect();
     let mut lateness: Vec<_> = ticks
         .iter()
-        .map(|stats| Duration::from_micros(stats.forward_delay_micros))
+        .map(|stats| Duration::from_micros(stats.forward_delay.micros))
         .collect();
     lateness.sort_unstable();
     println!(

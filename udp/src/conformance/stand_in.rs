@@ -58,7 +58,7 @@ impl StandIn {
         }
     }
 
-    /// It answers every `period` unasked, numbered from 1, with its lateness as `forward_delay_micros`.
+    /// It answers every `period` unasked, numbered from 1, with its lateness in `forward_delay.micros`.
     pub(super) fn ticking(period: Duration) -> Self {
         Self {
             timer: Some((period, None)),
@@ -141,7 +141,7 @@ impl StandIn {
         }
         let next = *next.insert(now + *period);
         self.stats.timeouts += 1;
-        self.stats.forward_delay_micros = now.since(due).as_micros() as u64;
+        self.stats.forward_delay.micros = now.since(due).as_micros() as u64;
         self.answer(RequestId(self.stats.timeouts), port);
         Some(next)
     }
