@@ -139,7 +139,7 @@ impl Run {
                 sequence,
                 timestamp: clock.wrapping_add(shift),
                 payload,
-                marker: shift % 7 == 0,
+                marker: shift.is_multiple_of(7),
             },
         );
         self.next = sequence.saturating_add(1);

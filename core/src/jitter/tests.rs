@@ -1,3 +1,5 @@
+mod codecs;
+
 use super::tone::{ToneDecoder, TonePacket};
 use super::*;
 
