@@ -19,7 +19,7 @@ setup-run:
 	@.ci/packages gcc=build-essential cmake=cmake git=git
 
 setup-test:
-	@.ci/packages gcc=build-essential cmake=cmake git=git valgrind=valgrind chromium=chromium
+	@.ci/packages gcc=build-essential cmake=cmake git=git valgrind=valgrind chromium=chromium espeak-ng=espeak-ng
 
 fmt:
 	$(CARGO) fmt --all --check

@@ -41,6 +41,7 @@ macro_rules! mutated {
 pub mod audio;
 #[cfg(feature = "mutations")]
 pub mod bugs;
+mod call;
 pub mod codec;
 pub mod drive;
 #[cfg(feature = "sim")]

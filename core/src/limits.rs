@@ -176,6 +176,18 @@ pub const JITTER_PAYLOAD_BYTES_MAX: usize = DATAGRAM_BYTES_MAX;
 /// Delay beyond which a conversation breaks down (G.114), however bad the path is.
 pub const JITTER_DELAY_MAX: Duration = Duration::from_millis(400);
 
+// --- Calls with agents ---
+
+/// Sound that an agent has queued to be said; a program may be this far ahead. At 24 kHz 2.9 MB.
+pub const PLAYOUT_QUEUE_MAX: Duration = Duration::from_secs(60);
+/// Pieces of sound and marks in that queue: pieces of 20 ms fill it.
+pub const PLAYOUT_ITEMS_MAX: usize = 4_096;
+/// Utterances that were stopped and are remembered, so that what still comes of them is dropped.
+pub const CLEARED_UTTERANCES_MAX: usize = 64;
+/// Bytes of one packet that an agent says: 20 ms of Opus at 64 kbit/s have 160, of G.711 as many; a peak of
+/// variable rate has thrice that.
+pub const SPOKEN_BYTES_MAX: usize = 512;
+
 // --- Events ---
 
 /// Between two events of one track: a peer must not be able to flood the event lane.
@@ -255,6 +267,8 @@ pub const OPUS_PAYLOAD_BYTES_MAX: usize = 6 * 1_275 + 16;
 /// Bytes of one G.711 payload: 120 ms, as of Opus.
 pub const G711_PAYLOAD_BYTES_MAX: usize = 960;
 
+// --- Voice ---
+
 // --- Stopping a driver ---
 
 /// Turns a stopped driver still makes, so that a full command lane is worked off.
@@ -292,3 +306,6 @@ const _: () = assert!(
 );
 const _: () = assert!(FEEDBACK_WINDOW.is_power_of_two() && FEEDBACK_WINDOW <= 1 << 14);
 const _: () = assert!(FEEDBACK_STATUSES_MAX + FEEDBACK_LATE_MAX < FEEDBACK_WINDOW);
+
+/// Decisions of one turn detector that wait to be taken: one input makes four at most.
+pub const VOICE_EVENTS_MAX: usize = 16;

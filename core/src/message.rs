@@ -2,14 +2,18 @@
 //!
 //! Contracts: commands and events are reliable and ordered; relays are lossy.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use twox_hash::XxHash3_128;
 
 use crate::ids::{ParticipantId, RequestId, RoomId, SessionId};
+use crate::jitter::JitterStats;
 use crate::limits::SESSION_MEDIA_MAX;
 use crate::plan::{Codec, IceCredentials, LocalDescription, MediaKind, Mid, SessionPlan};
 use crate::time::Timestamp;
+use crate::voice::message::{AgentAsk, AgentPlan, Heard};
 
 /// What a session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +35,9 @@ pub enum Role {
         /// Whose tracks.
         target: Target,
     },
+    /// It talks with a program: what it says is heard for the program and told in [`Event::Heard`], and what the
+    /// program says comes in [`Command::Agent`].
+    Agent(AgentPlan),
 }
 
 /// Whose tracks a subscription follows.
@@ -72,6 +79,13 @@ pub enum Command {
         /// Why; passed on in the event.
         reason: CloseReason,
     },
+    /// Something that the program at the other end of a call asks for. Ignored for a session that is none's or gone.
+    Agent {
+        /// Which session.
+        session: SessionId,
+        /// What.
+        ask: AgentAsk,
+    },
     /// Asks for a session's statistics; answered by [`Event::SessionStats`] or [`Event::Rejected`].
     SessionStats {
         /// Ties the answer to this command.
@@ -84,6 +98,28 @@ pub enum Command {
         /// Ties the answer to this command.
         request: RequestId,
     },
+}
+
+impl Command {
+    /// The same, with silence in the place of what is said.
+    #[must_use]
+    pub fn with_silence(&self) -> Cow<'_, Self> {
+        let mut silent = Cow::Borrowed(self);
+        if matches!(
+            self,
+            Self::Agent {
+                ask: AgentAsk::Say { .. },
+                ..
+            }
+        ) && let Self::Agent {
+            ask: AgentAsk::Say { pcm, .. },
+            ..
+        } = silent.to_mut()
+        {
+            pcm.fill(0);
+        }
+        silent
+    }
 }
 
 /// Shard to server.
@@ -147,6 +183,13 @@ pub enum Event {
         /// Who.
         participant: Option<ParticipantId>,
     },
+    /// Something that the program at the other end of a call is to know. See [`Event::may_be_lost`].
+    Heard {
+        /// Which session.
+        session: SessionId,
+        /// What.
+        heard: Heard,
+    },
     /// A session ended; its id is dead. Sent exactly once for each `Opened`.
     Closed {
         /// Which session.
@@ -179,9 +222,38 @@ impl Event {
             | Self::Connected { session, .. }
             | Self::TrackAdded { session, .. }
             | Self::TrackRemoved { session, .. }
+            | Self::Heard { session, .. }
             | Self::Closed { session, .. } => Some(*session),
             _ => None,
         }
+    }
+
+    /// Whether a server that does not keep up may lose it: sound, of which 50 events a second and call come. All
+    /// others must arrive.
+    #[must_use]
+    pub const fn may_be_lost(&self) -> bool {
+        matches!(
+            self,
+            Self::Heard {
+                heard: Heard::Audio { .. },
+                ..
+            }
+        )
+    }
+
+    /// The same, with a hash in the place of sound: a journal need not hold what a replay makes again.
+    #[must_use]
+    pub fn with_sound_hashed(&self) -> Cow<'_, Self> {
+        let mut hashed = Cow::Borrowed(self);
+        if self.may_be_lost()
+            && let Self::Heard {
+                heard: Heard::Audio { pcm, .. },
+                ..
+            } = hashed.to_mut()
+        {
+            *pcm = XxHash3_128::oneshot(pcm).to_le_bytes().to_vec();
+        }
+        hashed
     }
 
     /// The request that it answers.
@@ -354,6 +426,8 @@ pub struct SessionStats {
     pub packets_sent: u64,
     /// Each track and direction.
     pub tracks: Vec<TrackStats>,
+    /// What the jitter buffer did with what the person said; `None`: it is no call with an agent, or nothing came.
+    pub jitter_buffer: Option<JitterStats>,
 }
 
 /// Why a datagram was refused. Blames the peer or the network: a counter each, never an error.

@@ -156,6 +156,7 @@ fn events() -> Vec<Event> {
         Event::SessionStats {
             request: RequestId(3),
             stats: Box::new(SessionStats {
+                jitter_buffer: None,
                 at: Timestamp::ZERO,
                 age: Duration::ZERO,
                 connected: true,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use antiphon_core::ids::SessionId;
 use antiphon_core::message::{Command, Event, SessionStats, TrackStats};
 use axum::Router;
 use axum::body::Body;
@@ -120,6 +121,7 @@ fn describe(app: &App) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "endpoints": {
             "echo": "/whip",
+            "agent": "/whip?agent={agent}",
             "publish": "/whip/{room}?name={participant}",
             "subscribe": "/whep/{room}/{participant}",
             "subscribe_newest": "/whep/{room}",
@@ -128,9 +130,11 @@ fn describe(app: &App) -> Value {
             "room_events": "/api/rooms/{room}/events",
             "sessions": "/api/sessions",
             "session_stats": "/api/sessions/{id}/stats",
+            "session_voice": "/api/sessions/{id}/voice",
             "health": "/health",
             "metrics": "/metrics",
         },
+        "agents": app.agents.describe(),
         "runtime": app.runtime,
         "shards": shards,
         "tokens": !app.access.is_open(),
@@ -181,7 +185,8 @@ fn describe_session(record: &Record) -> Value {
     let seat = record.seat.as_ref();
     json!({
         "id": record.id.to_string(),
-        "role": role_name(seat),
+        "role": role_name(seat, record.agent.as_ref()),
+        "agent": record.agent.as_ref().map(|agent| agent.name.as_str()),
         "room": seat.map(|seat| seat.room.as_str()),
         "participant": seat.and_then(|seat| seat.participant.as_ref()).map(Name::as_str),
         "created": rfc3339(record.opened_unix),
@@ -191,25 +196,33 @@ fn describe_session(record: &Record) -> Value {
     })
 }
 
-/// A session's figures, by its public name (administrators of its room) or by the last part of its
-/// URL (whoever may also end it); the same 404 for all others (S10).
+/// A session, by its public name (administrators of its room) or by the last part of its URL (whoever may also end
+/// it); the same 404 for all others (S10).
+///
+/// # Errors
+/// 401 or 404.
+pub fn find_session(app: &App, headers: &HeaderMap, id: &str) -> Result<SessionId, Problem> {
+    let caller = app.identify(headers)?;
+    let administers = app.access.allow(caller, Scope::Admin, None).is_ok();
+    let public = app
+        .directory()
+        .sessions
+        .by_public_name(id)
+        .filter(|record| administers && app.covers(caller, record))
+        .map(|record| record.id);
+    match public {
+        Some(session) => Ok(session),
+        None => resource::find(app, headers, id, |record| record.id),
+    }
+}
+
+/// A session's figures.
 async fn stats(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Problem> {
-    let caller = app.identify(&headers)?;
-    let administers = app.access.allow(caller, Scope::Admin, None).is_ok();
-    let public = app
-        .directory()
-        .sessions
-        .by_public_name(&id)
-        .filter(|record| administers && app.covers(caller, record))
-        .map(|record| record.id);
-    let session = match public {
-        Some(session) => session,
-        None => resource::find(&app, &headers, &id, |record| record.id)?,
-    };
+    let session = find_session(&app, &headers, &id)?;
     match app
         .ask(session.shard, |request| Command::SessionStats {
             request,
@@ -242,6 +255,7 @@ fn describe_stats(stats: &SessionStats) -> Value {
         "profile": stats.profile.map(antiphon_core::message::ProfileName::name),
         "packets_received": stats.packets_received,
         "packets_sent": stats.packets_sent,
+        "jitter_buffer": stats.jitter_buffer,
         "tracks": tracks.collect::<Vec<_>>(),
     })
 }

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, StatusCode};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::agent::{Agents, Calls};
 use crate::auth::{Access, Caller, Scope};
 use crate::config::Config;
 use crate::control::{Control, LaneFull, Site};
@@ -44,6 +45,10 @@ pub struct App {
     pub control: Control,
     /// Counters of the control plane.
     pub meters: Meters,
+    /// Who answers calls.
+    pub agents: Agents,
+    /// The calls with them.
+    pub calls: Calls,
     /// Where each shard lives.
     pub sites: Vec<Site>,
     /// What became of the journal, if there is one.
@@ -118,6 +123,8 @@ impl App {
             access,
             control,
             meters: Meters::default(),
+            agents: Agents::default(),
+            calls: Calls::default(),
             candidates: sites.iter().map(|site| candidates(site.port)).collect(),
             sites,
             journal: None,
@@ -332,9 +339,10 @@ impl Directory {
             return None;
         }
         let quietest = self.quietest();
-        let (shard, role) = match &draft.seat {
-            None => (quietest, Role::Echo),
-            Some(seat) => {
+        let (shard, role) = match (&draft.seat, &draft.agent) {
+            (None, None) => (quietest, Role::Echo),
+            (None, Some(agent)) => (quietest, Role::Agent(agent.plan)),
+            (Some(seat), _) => {
                 let (room, shard, target) = self.rooms.sit(seat, || quietest);
                 (shard, role(seat, room, target))
             }

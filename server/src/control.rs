@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use antiphon_core::drive::Mailbox;
+use antiphon_core::drive::{Full, Mailbox};
 use antiphon_core::ids::{RequestId, SessionId, ShardId};
 use antiphon_core::limits::EVENTS_MAX;
 use antiphon_core::message::{CloseReason, Command, Event};
@@ -36,6 +37,8 @@ pub struct Site {
     pub receive_buffer_bytes: usize,
     /// What the socket counts.
     pub socket: Arc<SocketCounters>,
+    /// Events that may be lost and were, because the server was behind.
+    pub events_lost: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Link {
@@ -48,25 +51,43 @@ impl fmt::Debug for Link {
 
 /// The shard's end of an event lane.
 #[derive(Clone, Debug)]
-pub struct EventSink(mpsc::Sender<Event>);
+pub struct EventSink {
+    lane: mpsc::Sender<Event>,
+    lost: Arc<AtomicU64>,
+}
 
 /// A new event lane of [`EVENTS_MAX`] events.
 #[must_use]
 pub fn event_lane() -> (EventSink, mpsc::Receiver<Event>) {
     let (sender, receiver) = mpsc::channel(EVENTS_MAX);
-    (EventSink(sender), receiver)
+    let sink = EventSink {
+        lane: sender,
+        lost: Arc::default(),
+    };
+    (sink, receiver)
 }
 
 impl EventSink {
-    /// Hands an event to the server, without blocking.
+    /// Hands an event to the server, without blocking. One that may be lost is, and counted, while more than half of
+    /// the lane is taken: what may not needs the rest.
     ///
     /// # Panics
     /// When the lane is full: the server has stalled for 65,536 events, and the lane may not lose one.
     /// The shard ends, which the server takes as the end of the process.
     pub fn emit(&self, event: Event) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.0.try_send(event) {
+        if event.may_be_lost() && self.lane.capacity() < EVENTS_MAX / 2 {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.lane.try_send(event) {
             panic!("the server has stopped reading events");
         }
+    }
+
+    /// Counts the events that were lost.
+    #[must_use]
+    pub fn lost(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.lost)
     }
 }
 
@@ -146,6 +167,17 @@ impl Control {
         ))
     }
 
+    /// Sends a command that nobody waits for the answer of.
+    ///
+    /// # Errors
+    /// [`Full`] with the command.
+    pub fn tell(&self, shard: ShardId, command: Command) -> Result<(), Full<Command>> {
+        match self.lanes.get(usize::from(shard.0)) {
+            Some(lane) => lane.try_push(command),
+            None => Err(Full(command)),
+        }
+    }
+
     /// Asks a shard to end a session; `false` when the lane is full.
     #[must_use]
     pub fn close(&self, session: SessionId, reason: CloseReason) -> bool {
@@ -165,8 +197,7 @@ impl Control {
     }
 
     fn push(&self, shard: ShardId, command: Command) -> bool {
-        let lane = self.lanes.get(usize::from(shard.0));
-        lane.is_some_and(|lane| lane.try_push(command).is_ok())
+        self.tell(shard, command).is_ok()
     }
 
     fn lock(&self) -> MutexGuard<'_, Questions> {

@@ -25,7 +25,7 @@ pub async fn follow(app: Arc<App>, mut events: mpsc::Receiver<Event>) {
 
 impl App {
     /// Handles one event of a shard. Does not wait.
-    pub fn handle_event(&self, event: Event) {
+    pub fn handle_event(self: &Arc<Self>, event: Event) {
         match event {
             Event::Opened {
                 request,
@@ -56,6 +56,10 @@ impl App {
                 if let Some(seat) = seat {
                     directory.rooms.note_connected(&seat, session);
                 }
+                drop(directory);
+                if let Some(call) = self.calls.take(self, session) {
+                    self.agents.answer(self, call);
+                }
                 let setup_ms = setup.as_millis() as u64;
                 debug!(%session, profile = profile.name(), setup_ms, "session connected");
             }
@@ -82,6 +86,9 @@ impl App {
             }
             Event::ActiveSpeaker { room, participant } => {
                 self.directory().rooms.note_speaker(room, participant);
+            }
+            Event::Heard { session, heard } => {
+                self.calls.hear(session, heard, &self.meters.agents);
             }
             Event::Closed { session, reason } => self.on_closed(session, reason),
             other => debug!(?other, "an event this server does not know"),
@@ -129,13 +136,16 @@ impl App {
             error!(%session, "a session was opened that nobody asked for");
             return;
         };
-        debug!(%session, role = role_name(draft.seat.as_ref()), "session opened");
+        debug!(%session, role = role_name(draft.seat.as_ref(), draft.agent.as_ref()), "session opened");
         {
             let mut directory = self.directory();
             if let Some(seat) = &draft.seat
                 && seat.publishes
             {
                 directory.rooms.note_opened(seat, session, &draft.media);
+            }
+            if let Some(agent) = &draft.agent {
+                self.calls.open(session, agent.clone());
             }
             directory.sessions.insert(record(session, *draft));
         }
@@ -168,6 +178,7 @@ impl App {
             error!(%session, "a session was closed that was not known");
             return;
         }
+        self.calls.close(session);
         self.meters.note_closed(reason);
         match reason {
             CloseReason::Fault => error!(%session, "a session ended by a fault of the server"),
@@ -185,6 +196,7 @@ fn record(id: SessionId, draft: Draft) -> Record {
         id,
         secret: SecretName::draw(),
         seat: draft.seat,
+        agent: draft.agent,
         owner: draft.owner,
         opened: Instant::now(),
         opened_unix: unix_now(),

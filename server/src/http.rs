@@ -36,7 +36,7 @@ use crate::limits::{
 use crate::place::Place;
 use crate::problem::Problem;
 use crate::stall::Stall;
-use crate::{api, cors, resource, sse, whip};
+use crate::{agent, api, cors, resource, sse, whip};
 
 /// The server's end of the connection a request came on.
 #[derive(Clone, Copy, Debug)]
@@ -142,6 +142,7 @@ fn router(app: &Arc<App>) -> Router {
         .merge(resource::routes())
         .merge(api::routes())
         .merge(sse::routes())
+        .merge(agent::routes())
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .with_state(Arc::clone(app))

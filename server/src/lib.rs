@@ -4,6 +4,7 @@
 //! mailboxes. Nothing here sees a media packet.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod api;
 pub mod app;
 pub mod auth;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use antiphon_core::limits::{RECV_SLOT_BYTES, SDP_BYTES_MAX};
+use antiphon_core::limits::{JOURNAL_RECORD_BYTES_MAX, RECV_SLOT_BYTES, SDP_BYTES_MAX};
 
 // --- HTTP connections ---
 
@@ -70,6 +70,25 @@ pub const DRAIN_RETRY: Duration = Duration::from_millis(5);
 /// Media threads that were told to stop have ended within this, else the process ends without them.
 pub const SHARDS_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
+// --- Calls with agents ---
+
+/// Events of one call that wait for its program: 2.5 s of sound in pieces of 20 ms.
+pub const CALL_HEARD_MAX: usize = 128;
+/// Places of these that sound leaves to what may not be lost: a call decides less than ten times a second.
+pub const CALL_HEARD_KEPT: usize = 32;
+/// While a shard's lane is full, what a program asks for is tried again this often ...
+pub const ASK_RETRY: Duration = Duration::from_millis(5);
+/// ... and no longer than this.
+pub const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes of sound in one ask: a second at 48 kHz. A program may send more at once; it is cut.
+pub const SAY_BYTES_MAX: usize = 96_000;
+/// Of a longer turn the parrot says the beginning.
+pub const PARROT_TURN_MAX: Duration = Duration::from_secs(30);
+/// Frames of a call's timeline that a slow listener may lag behind before it loses some: 5 s of levels.
+pub const VOICE_BACKLOG_MAX: usize = 64;
+/// Between two levels of a call's timeline: smooth to the eye.
+pub const LEVEL_INTERVAL: Duration = Duration::from_millis(100);
+
 // --- Tokens ---
 
 /// Characters of a token: 32 random ones cannot be guessed.
@@ -113,6 +132,9 @@ const _: () = assert!(
     EVENT_STREAMS_MAX * 2 <= HTTP_CONNECTIONS_MAX,
     "streams leave room for requests"
 );
+const _: () = assert!(CALL_HEARD_KEPT < CALL_HEARD_MAX);
+const _: () =
+    assert!(SAY_BYTES_MAX.is_multiple_of(2) && 2 * SAY_BYTES_MAX <= JOURNAL_RECORD_BYTES_MAX);
 const _: () = assert!(HTTP_DISCARD_BYTES_MAX > HTTP_BODY_BYTES_MAX);
 const _: () = assert!(CAPTURE_CHUNK_BYTES >= RECV_SLOT_BYTES, "any datagram fits");
 const _: () = assert!(HTTP_HEAD_BYTES_MAX >= 8192, "hyper's own minimum");

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use antiphon_core::message::{
@@ -27,6 +28,7 @@ use prometheus_client::registry::Registry;
 use serde_json::json;
 use tracing::warn;
 
+use crate::agent::AgentMeters;
 use crate::api::{json_response, wants_json};
 use crate::app::App;
 use crate::auth::Scope;
@@ -58,6 +60,8 @@ pub struct Meters {
     registry: Registry,
     /// HTTP connections open.
     pub connections: Gauge,
+    /// Of calls with agents.
+    pub agents: AgentMeters,
     answered: Family<Labels, Counter>,
     closed: Family<Label, Counter>,
     setup: Histogram,
@@ -68,6 +72,7 @@ impl Default for Meters {
         let mut registry = Registry::with_prefix("antiphon");
         let meters = Self {
             connections: Gauge::default(),
+            agents: AgentMeters::default(),
             answered: Family::default(),
             closed: Family::default(),
             setup: Histogram::new(SETUP_BOUNDS),
@@ -85,6 +90,7 @@ impl Default for Meters {
             "Time from open to connected",
             setup,
         );
+        meters.agents.register(&mut registry);
         Self { registry, ..meters }
     }
 }
@@ -117,6 +123,8 @@ impl Meters {
 struct Snapshot {
     shards: Vec<(String, ShardStats)>,
     sockets: Vec<(String, SocketStats)>,
+    /// Events that may be lost and were.
+    events_lost: Vec<(String, u64)>,
     journal: Option<Arc<JournalFigures>>,
     sessions: usize,
     rooms: usize,
@@ -174,12 +182,18 @@ async fn snapshot(app: &App) -> Snapshot {
     }
     let sockets = app.sites.iter().enumerate();
     let sockets = sockets.map(|(shard, site)| (shard.to_string(), site.socket.snapshot()));
+    let lost = app.sites.iter().enumerate();
+    let lost = lost.map(|(shard, site)| {
+        let count = site.events_lost.load(Ordering::Relaxed);
+        (shard.to_string(), count)
+    });
     let directory = app.directory();
     let (rooms, participants) = directory.rooms.count();
     let sessions = directory.sessions.count();
     Snapshot {
         shards,
         sockets: sockets.collect(),
+        events_lost: lost.collect(),
         journal: app.journal.clone(),
         sessions,
         rooms,
@@ -392,6 +406,19 @@ impl Snapshot {
         Ok(())
     }
 
+    fn of_lanes(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let (name, help) = (
+            "events_lost",
+            "Sound for agents lost as the server was behind",
+        );
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (shard, count) in &self.events_lost {
+            let labels = [("shard", shard.as_str())];
+            ConstCounter::new(*count).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
     fn of_journal(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let Some(journal) = &self.journal else {
             return Ok(());
@@ -453,6 +480,7 @@ impl Collector for Snapshot {
         self.counters(&mut encoder)?;
         self.by_reason(&mut encoder)?;
         self.by_socket(&mut encoder)?;
+        self.of_lanes(&mut encoder)?;
         self.of_journal(&mut encoder)?;
         self.forward_delay(&mut encoder)
     }

@@ -10,6 +10,7 @@ use antiphon_core::message::ProfileName;
 use antiphon_core::plan::{MediaPlan, SessionPlan};
 use tokio::time::Instant;
 
+use crate::agent::AgentSeat;
 use crate::auth::Caller;
 use crate::rooms::Seat;
 
@@ -60,8 +61,10 @@ pub fn draw_etag() -> String {
 /// What is known of a session before its shard has opened it.
 #[derive(Debug)]
 pub struct Draft {
-    /// Its place in a room; `None` for echo.
+    /// Its place in a room; `None` for echo and calls with agents.
     pub seat: Option<Seat>,
+    /// The agent it talks with.
+    pub agent: Option<AgentSeat>,
     /// Who asked for it.
     pub owner: Caller,
     /// The peer's ICE user name fragment.
@@ -83,10 +86,17 @@ impl Draft {
         let media = plan.media.iter().map(cut).collect();
         Self {
             seat,
+            agent: None,
             owner,
             remote_ufrag: plan.remote_ice.ufrag.clone(),
             media,
         }
+    }
+
+    /// For a call with an agent.
+    #[must_use]
+    pub fn with_agent(self, agent: Option<AgentSeat>) -> Self {
+        Self { agent, ..self }
     }
 }
 
@@ -97,8 +107,10 @@ pub struct Record {
     pub id: SessionId,
     /// Its URL's last part.
     pub secret: SecretName,
-    /// Its place in a room; `None` for echo.
+    /// Its place in a room; `None` for echo and calls with agents.
     pub seat: Option<Seat>,
+    /// The agent it talks with.
+    pub agent: Option<AgentSeat>,
     /// Who asked for it.
     pub owner: Caller,
     /// When it was opened.
@@ -121,11 +133,12 @@ pub struct Record {
 
 /// What a session does, as the API names it.
 #[must_use]
-pub fn role_name(seat: Option<&Seat>) -> &'static str {
-    match seat {
-        None => "echo",
-        Some(seat) if seat.publishes => "publish",
-        Some(_) => "subscribe",
+pub fn role_name(seat: Option<&Seat>, agent: Option<&AgentSeat>) -> &'static str {
+    match (seat, agent) {
+        (None, None) => "echo",
+        (None, Some(_)) => "agent",
+        (Some(seat), _) if seat.publishes => "publish",
+        (Some(_), _) => "subscribe",
     }
 }
 

@@ -239,13 +239,14 @@ fn start_one<T: Turner + 'static>(
     let address = SocketAddr::new(config.media_ip, port);
     let socket = Socket::bind(address, RECV_BUFFER_BYTES_WANTED)
         .map_err(|error| ShardsError::Socket { address, error })?;
+    let (sink, events) = event_lane();
     let site = Site {
         port: socket.local_addr().port(),
         cpu: runtime.cpu(id),
         receive_buffer_bytes: socket.recv_buffer_bytes(),
         socket: socket.counters(),
+        events_lost: sink.lost(),
     };
-    let (sink, events) = event_lane();
     let emit = move |event: Event| sink.emit(event);
     let make = move |clock: &Clock| make(id, clock);
     let handle = runtime

@@ -11,6 +11,7 @@ use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use axum::routing::{MethodRouter, get, post};
 use serde::Deserialize;
 
+use crate::agent::{Summons, eagerness};
 use crate::app::App;
 use crate::auth::Scope;
 use crate::extract::{Described, Path, Query};
@@ -29,7 +30,30 @@ pub const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 /// A publisher may come any moment.
 const RETRY_PUBLISHER: Duration = Duration::from_secs(1);
 
-/// The parameters of a WHIP URL.
+/// The parameters of a WHIP URL without a room.
+#[derive(Deserialize)]
+struct EchoQuery {
+    agent: Option<String>,
+    eagerness: Option<String>,
+}
+
+/// What a session is for, by its URL.
+enum Part {
+    Echo,
+    Seat(Seat),
+    Agent(Summons),
+}
+
+impl Part {
+    const fn seat(&self) -> Option<&Seat> {
+        match self {
+            Self::Seat(seat) => Some(seat),
+            Self::Echo | Self::Agent(_) => None,
+        }
+    }
+}
+
+/// The parameters of a WHIP URL with a room.
 #[derive(Deserialize)]
 struct PublishQuery {
     name: Option<String>,
@@ -54,8 +78,18 @@ async fn discover() -> Response<Body> {
     response
 }
 
-async fn echo(offered: Described) -> Result<Response<Body>, Problem> {
-    open(offered, None).await
+/// An echo, or a call with an agent.
+async fn echo(
+    Query(query): Query<EchoQuery>,
+    offered: Described,
+) -> Result<Response<Body>, Problem> {
+    let eagerness = query.eagerness.as_deref().map(eagerness).transpose()?;
+    let part = match query.agent {
+        Some(name) => Part::Agent(Summons { name, eagerness }),
+        None if eagerness.is_none() => Part::Echo,
+        None => return Err(Problem::bad_request("eagerness goes with an agent")),
+    };
+    open(offered, part).await
 }
 
 async fn publish(
@@ -71,7 +105,7 @@ async fn publish(
         participant: Some(participant_name(&name)?),
         publishes: true,
     };
-    open(offered, Some(seat)).await
+    open(offered, Part::Seat(seat)).await
 }
 
 async fn subscribe_newest(
@@ -83,7 +117,7 @@ async fn subscribe_newest(
         participant: None,
         publishes: false,
     };
-    open(offered, Some(seat)).await
+    open(offered, Part::Seat(seat)).await
 }
 
 async fn subscribe(
@@ -96,11 +130,11 @@ async fn subscribe(
         participant,
         publishes: false,
     };
-    open(offered, Some(seat)).await
+    open(offered, Part::Seat(seat)).await
 }
 
 /// Answers an offer. Everything that can be refused without a shard is refused first.
-async fn open(offered: Described, seat: Option<Seat>) -> Result<Response<Body>, Problem> {
+async fn open(offered: Described, part: Part) -> Result<Response<Body>, Problem> {
     let Described {
         app,
         local,
@@ -108,20 +142,27 @@ async fn open(offered: Described, seat: Option<Seat>) -> Result<Response<Body>, 
         body,
     } = offered;
     app.check_open()?;
-    let subscribes = seat.as_ref().is_some_and(|seat| !seat.publishes);
+    let subscribes = part.seat().is_some_and(|seat| !seat.publishes);
     let scope = if subscribes {
         Scope::Subscribe
     } else {
         Scope::Publish
     };
-    let owner = app.admit(&headers, scope, seat.as_ref().map(|seat| &seat.room))?;
+    let owner = app.admit(&headers, scope, part.seat().map(|seat| &seat.room))?;
     check_content_type(&headers, SDP)?;
-    let negotiated = negotiate(&app, body, purpose(&app, seat.as_ref())?).await?;
-    // The publisher may have left, and the server begun to stop, while the offer was read.
-    purpose(&app, seat.as_ref())?;
+    let negotiated = negotiate(&app, body, purpose(&app, &part)?).await?;
+    // The publisher may have left while the offer was read.
+    purpose(&app, &part)?;
+    let (seat, agent) = match part {
+        Part::Echo => (None, None),
+        Part::Seat(seat) => (Some(seat), None),
+        Part::Agent(summons) => (None, Some(app.agents.summon(summons).await?)),
+    };
+    // The server may have begun to stop since.
     app.check_open()?;
     let plan = negotiated.plan().clone();
-    let opened = app.open(Draft::new(seat, owner, &plan), plan).await?;
+    let draft = Draft::new(seat, owner, &plan).with_agent(agent);
+    let opened = app.open(draft, plan).await?;
 
     let (secret, etag) = {
         let directory = app.directory();
@@ -147,9 +188,11 @@ async fn open(offered: Described, seat: Option<Seat>) -> Result<Response<Body>, 
 }
 
 /// What the offer is for; E3: 409 while nobody publishes what is asked for.
-fn purpose(app: &App, seat: Option<&Seat>) -> Result<Purpose, Problem> {
-    let Some(seat) = seat else {
-        return Ok(Purpose::Echo);
+fn purpose(app: &App, part: &Part) -> Result<Purpose, Problem> {
+    let seat = match part {
+        Part::Echo => return Ok(Purpose::Echo),
+        Part::Agent(_) => return Ok(Purpose::Agent),
+        Part::Seat(seat) => seat,
     };
     if seat.publishes {
         return Ok(Purpose::Publish { prefer: None });

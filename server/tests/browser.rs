@@ -4,6 +4,8 @@
 
 #[path = "support/again.rs"]
 mod again;
+#[path = "browser/agent.rs"]
+mod agent;
 #[path = "browser/chromium.rs"]
 mod chromium;
 #[path = "browser/output.rs"]

@@ -81,7 +81,7 @@ impl Digest {
                 };
                 write!(text, "{request:?}{stats:?}")
             }
-            _ => write!(text, "{event:?}"),
+            _ => write!(text, "{:?}", event.with_sound_hashed()),
         };
         written.expect("a hash takes any text");
         self.events.write(&[0]);

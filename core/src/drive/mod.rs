@@ -39,7 +39,7 @@ pub trait Port {
     fn send(&mut self, batch: &mut TransmitBatch);
     /// Hands a relay to a peer shard. May drop it, as it does until shards have peers.
     fn relay(&mut self, _to: ShardId, _relay: Relay) {}
-    /// Hands an event to the server. May not drop.
+    /// Hands an event to the server. May not drop it, unless it [may be lost](Event::may_be_lost).
     fn emit(&mut self, event: Event);
 }
 

@@ -24,6 +24,7 @@ pub fn sdp_offer(text: &[u8]) {
     };
     let purposes = [
         Purpose::Echo,
+        Purpose::Agent,
         Purpose::Publish { prefer: None },
         Purpose::Subscribe { tracks: Vec::new() },
     ];

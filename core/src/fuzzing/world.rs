@@ -295,7 +295,7 @@ fn plan(role: Role) -> SessionPlan {
     });
     let [echo, publish, subscribe] = plans;
     match role {
-        Role::Echo => echo.clone(),
+        Role::Echo | Role::Agent(_) => echo.clone(),
         Role::Publish { .. } => publish.clone(),
         Role::Subscribe { .. } => subscribe.clone(),
     }

@@ -516,6 +516,7 @@ impl<W: Witness> Port for Replayed<'_, '_, W> {
 
     fn emit(&mut self, event: Event) {
         self.witness.on_event(self.turn.now, &event);
+        let event = event.with_sound_hashed().into_owned();
         self.told.push(event.clone());
         if let Event::Closed {
             session,

@@ -415,7 +415,11 @@ impl<P: Port> Port for Tap<'_, P> {
 
     fn next_command(&mut self) -> Option<Command> {
         let command = self.port.next_command()?;
-        self.recorder.put(&Record::Command(Cow::Borrowed(&command)));
+        let kept = match self.recorder.payloads {
+            Payloads::Full => Cow::Borrowed(&command),
+            Payloads::Headers => command.with_silence(),
+        };
+        self.recorder.put(&Record::Command(kept));
         Some(command)
     }
 
@@ -437,7 +441,7 @@ impl<P: Port> Port for Tap<'_, P> {
     }
 
     fn emit(&mut self, event: Event) {
-        self.recorder.put(&Record::Event(Cow::Borrowed(&event)));
+        self.recorder.put(&Record::Event(event.with_sound_hashed()));
         self.recorder.note_event(&event);
         self.port.emit(event);
     }

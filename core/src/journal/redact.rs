@@ -15,6 +15,7 @@ use crate::message::{Command, Event};
 use crate::plan::{Fingerprint, IceCredentials, SessionPlan, Token};
 use crate::rng::Seed;
 use crate::session::transport::Outcome;
+use crate::voice::message::Heard;
 use crate::wire::{Class, classify};
 
 /// Bytes of a STUN message that say its kind and length; what follows identifies who sent it.
@@ -136,6 +137,8 @@ impl Pseudonyms {
                 session,
                 remote_ice: self.credentials(&remote_ice),
             },
+            // The mark of an utterance or a turn is a number; words do not get here, sound must not.
+            Command::Agent { .. } => command.with_silence().into_owned(),
             Command::Close { .. } | Command::SessionStats { .. } | Command::ShardStats { .. } => {
                 command
             }
@@ -167,7 +170,12 @@ impl Pseudonyms {
                     track.mid = self.token(track.mid);
                 }
             }
-            Event::Rejected { .. }
+            Event::Heard {
+                heard: Heard::Audio { pcm, .. },
+                ..
+            } => pcm.fill(0),
+            Event::Heard { .. }
+            | Event::Rejected { .. }
             | Event::Connected { .. }
             | Event::ActiveSpeaker { .. }
             | Event::Closed { .. }

@@ -129,6 +129,10 @@ pub(super) enum Fault {
 
     #[error("no audio or video section; offer at least one")]
     NoMedia,
+    #[error("no audio section; a call with an agent needs one")]
+    NoAudio,
+    #[error("a={offered} is one way; a call with an agent needs a=sendrecv")]
+    OneWay { offered: &'static str },
     #[error("protocol is not SRTP keyed by DTLS; offer UDP/TLS/RTP/SAVPF")]
     Protocol,
     #[error("keys in a=crypto (SDES) are not accepted; offer DTLS with a=fingerprint:sha-256")]
@@ -188,6 +192,8 @@ impl Fault {
             | Self::Setup
             | Self::Ssrc => SdpErrorKind::Malformed,
             Self::NoMedia
+            | Self::NoAudio
+            | Self::OneWay { .. }
             | Self::Protocol
             | Self::Sdes
             | Self::NoFingerprint

@@ -23,6 +23,8 @@ pub enum Purpose {
         /// matter.
         prefer: Option<String>,
     },
+    /// It talks with a program: one audio section in both directions. Video is rejected.
+    Agent,
     /// WHEP: it receives.
     Subscribe {
         /// Codecs of the tracks there are now. They go first, so that the peer needs no other
@@ -109,6 +111,10 @@ impl<'a> Offer<'a> {
             let Some(kind) = section.kind.filter(|_| !stopped) else {
                 continue;
             };
+            // A program has no eyes: the section is rejected, the call goes on (RFC 3264 §6).
+            if *purpose == Purpose::Agent && kind == MediaKind::Video {
+                continue;
+            }
             let offered = section
                 .direction
                 .or(self.session.direction)
@@ -128,7 +134,7 @@ impl<'a> Offer<'a> {
             // Of what the peer sends, the whole offer is refused rather than a part (RFC 9725 §4.4).
             let earlier = match purpose {
                 Purpose::Subscribe { .. } => &[][..],
-                Purpose::Echo | Purpose::Publish { .. } => &in_use[..],
+                Purpose::Echo | Purpose::Agent | Purpose::Publish { .. } => &in_use[..],
             };
             if earlier.iter().any(|earlier| earlier.kind == kind) {
                 return Err(used.refusal(Fault::SecondOfKind(kind)));
@@ -143,7 +149,10 @@ impl<'a> Offer<'a> {
             in_use.push(used);
         }
         if in_use.is_empty() {
-            return Err(SdpError::whole(Fault::NoMedia));
+            return Err(SdpError::whole(match purpose {
+                Purpose::Agent => Fault::NoAudio,
+                _ => Fault::NoMedia,
+            }));
         }
         if in_use
             .iter()
@@ -276,7 +285,10 @@ impl InUse<'_, '_> {
 
 fn decide_direction(purpose: &Purpose, offered: Direction) -> Result<Direction, Fault> {
     match (purpose, offered) {
-        (Purpose::Echo, Direction::SendRecv) => Ok(Direction::SendRecv),
+        (Purpose::Echo | Purpose::Agent, Direction::SendRecv) => Ok(Direction::SendRecv),
+        (Purpose::Agent, _) => Err(Fault::OneWay {
+            offered: offered.name(),
+        }),
         (Purpose::Echo, Direction::SendOnly)
         | (Purpose::Publish { .. }, Direction::SendRecv | Direction::SendOnly) => {
             Ok(Direction::RecvOnly)
@@ -308,7 +320,7 @@ fn decide_codecs<'s, 'a>(
         .filter_map(|format| format.codec(kind).map(|codec| (format, codec)))
         .collect();
     match purpose {
-        Purpose::Echo => common.truncate(1),
+        Purpose::Echo | Purpose::Agent => common.truncate(1),
         Purpose::Publish { prefer } => {
             if let Some(name) = prefer {
                 // A stable sort: among equals the peer's order stands.

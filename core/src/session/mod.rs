@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use self::media::{Ask, Incoming, Media, MediaMark};
 use self::transport::{Checked, Outcome, Sink, Transport, TransportEvent, TransportMark};
+use crate::call::Call;
 use crate::drive::{Lane, TransmitBatch, TransmitMeta};
 use crate::ids::SessionId;
 use crate::limits::PATH_QUIET;
@@ -22,6 +23,7 @@ use crate::rng::Rng;
 use crate::shard::ShardConfig;
 use crate::srtp::KeyingMaterial;
 use crate::time::{Epoch, Timestamp, earliest};
+use crate::voice::message::{AgentAsk, Heard};
 
 /// What a mutation of a session may touch outside it.
 pub(crate) struct Context<'a> {
@@ -108,6 +110,8 @@ pub(crate) struct Session {
     restarts: u8,
     transport: Transport,
     pub(crate) media: Media,
+    /// What it has if it talks with an agent.
+    call: Option<Box<Call>>,
     change: Option<Change>,
 }
 
@@ -159,6 +163,10 @@ impl Session {
         let (remote_ice, remote_fingerprint) = (plan.remote_ice.clone(), plan.remote_fingerprint);
         let dtls_role = plan.dtls_role;
         let (media, sources) = Media::new(plan, config.tuning, rng);
+        let call = match role {
+            Role::Agent(agent) => Call::new(clocks.0, agent, media.plan()),
+            _ => None,
+        };
         let identity = &config.identity;
         let mut secret = [0; 16];
         rng.fill(&mut secret);
@@ -179,6 +187,7 @@ impl Session {
             restarts: 0,
             transport,
             media,
+            call: call.map(Box::new),
             change: None,
         };
         let local = LocalDescription {
@@ -257,6 +266,47 @@ impl Session {
         self.transport.handle_timeout(cx.now, cx);
         self.poll_transport(cx);
         self.send_due(cx);
+        self.talk(cx);
+    }
+
+    /// Lets the agent hear a packet of the session's own.
+    pub(crate) fn hear(&mut self, cx: &mut Context<'_>, packet: &Incoming<'_>) {
+        if let Some(call) = &mut self.call {
+            call.handle_packet(cx.now, packet);
+            self.talk(cx);
+        }
+    }
+
+    /// Does what the agent asks for.
+    pub(crate) fn handle_ask(&mut self, cx: &mut Context<'_>, ask: AgentAsk) {
+        if let Some(call) = &mut self.call {
+            call.handle_ask(cx.now, ask);
+            self.talk(cx);
+        }
+    }
+
+    /// What the agent is to know, oldest first.
+    pub(crate) fn poll_heard(&mut self) -> Option<Heard> {
+        self.call.as_mut()?.poll_heard()
+    }
+
+    /// Hears and says what is due.
+    fn talk(&mut self, cx: &mut Context<'_>) {
+        let (Some(call), true) = (&mut self.call, self.connected) else {
+            return;
+        };
+        call.handle_timeout(cx.now);
+        while let Some(packet) = call.speak(cx.now) {
+            if let Some(path) = self.transport.send_path() {
+                // One that cannot be sent is lost, as it would be on its way.
+                let _: media::Forwarded = self.media.forward(cx, path, packet.media, &packet);
+            }
+        }
+        if self.media.is_due(cx.now)
+            && let Some(path) = self.transport.send_path()
+        {
+            self.media.send_due_reports(cx, path);
+        }
     }
 
     /// Forwards a packet of the track that a section follows; see [`Media::forward`].
@@ -311,6 +361,16 @@ impl Session {
 
     /// When [`Self::handle_timeout`] is due.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        let deadline = self.deadline_of_media();
+        match &self.call {
+            Some(call) if self.connected => earliest(deadline, call.deadline()),
+            _ => deadline,
+        }
+    }
+
+    /// The same, but for what a call with an agent waits for: few sessions have one, and each packet asks.
+    #[inline]
+    pub(crate) fn deadline_of_media(&self) -> Option<Timestamp> {
         let (life, _) = self.life_deadline();
         let work = earliest(self.transport.deadline(), self.media.deadline());
         earliest(Some(life), work)
@@ -348,6 +408,7 @@ impl Session {
         SessionStats {
             age,
             connected: self.connected,
+            jitter_buffer: self.call.as_ref().and_then(|call| call.jitter_stats()),
             ..self.media.statistics(now)
         }
     }

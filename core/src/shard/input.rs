@@ -111,14 +111,16 @@ impl Shard {
             if let Some(Incoming { payload, .. }) = &incoming {
                 assert_ne!(Some(payload.len()), faults_at, "a fault was planted");
             }
-            session.deadline()
+            session.deadline_of_media()
         });
         // Feedback may have come due, and consent earlier: it is of the path in use, which media can change.
         if let Some(deadline) = deadline {
             self.wheel.arm(key.index, deadline);
         }
-        if let Some(incoming) = &incoming {
-            self.route(key, incoming);
+        match &incoming {
+            Some(incoming) => self.route(key, incoming),
+            // A call's own deadline is not among those above.
+            None => self.rearm(key),
         }
         taken
     }
@@ -154,10 +156,18 @@ impl Shard {
             return;
         };
         let has_followers = session.media.has_followers(packet.media);
-        if let (Role::Publish { room, participant }, Some(level)) = (session.role, packet.level()) {
+        let role = session.role;
+        if let (Role::Publish { room, participant }, Some(level)) = (role, packet.level()) {
             self.on_level(room, participant, level);
         }
-        let Some(session) = self.sessions.find_mut(publisher).filter(|_| has_followers) else {
+        if !has_followers {
+            if let Role::Agent(_) = role {
+                self.mutate(publisher, |session, cx| session.hear(cx, packet));
+                self.settle(publisher);
+            }
+            return;
+        }
+        let Some(session) = self.sessions.find_mut(publisher) else {
             return;
         };
         session.media.cache(self.now, packet);

@@ -13,7 +13,7 @@ impl Shard {
     pub(super) fn link_opened(&mut self, key: SessionKey, role: Role) {
         match role {
             Role::Echo => self.follow(key, Some(key)),
-            Role::Publish { .. } => {}
+            Role::Publish { .. } | Role::Agent(_) => {}
             Role::Subscribe { room, target } => {
                 self.rooms.subscribe(room, key, target);
                 self.relink(room);
@@ -36,6 +36,10 @@ impl Shard {
                 }
                 Change::Closed(reason) => self.remove(key, reason),
             }
+        }
+        while let Some(heard) = self.sessions.find_mut(key).and_then(Session::poll_heard) {
+            let session = self.session_id(key);
+            self.events.push_back(Event::Heard { session, heard });
         }
         self.rearm(key);
     }
@@ -85,7 +89,7 @@ impl Shard {
             reason,
         });
         match session.role {
-            Role::Echo => {}
+            Role::Echo | Role::Agent(_) => {}
             Role::Publish { room, participant } => {
                 self.rooms.leave(room, key);
                 self.on_left(room, participant);
@@ -164,7 +168,7 @@ impl Shard {
             return;
         };
         match session.role {
-            Role::Echo => {}
+            Role::Echo | Role::Agent(_) => {}
             Role::Publish { room, participant } => {
                 if let Some(replaced) = self.rooms.publish(room, participant, key) {
                     self.mutate(replaced, |old, cx| old.close(cx, CloseReason::Replaced));

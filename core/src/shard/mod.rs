@@ -176,6 +176,12 @@ impl Shard {
                 self.restart(request, session, remote_ice);
             }
             Command::Close { session, reason } => self.close(session, reason),
+            Command::Agent { session, ask } => {
+                if session.shard == self.id {
+                    self.mutate(session.key, |session, cx| session.handle_ask(cx, ask));
+                    self.settle(session.key);
+                }
+            }
             Command::SessionStats { request, session } => self.session_stats(request, session),
             Command::ShardStats { request } => {
                 let stats = Box::new(self.stats());

@@ -101,6 +101,20 @@ pub enum AgentAsk {
     Eagerness(Eagerness),
 }
 
+impl AgentAsk {
+    /// Snake-case name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Say { .. } => "say",
+            Self::Mark { .. } => "mark",
+            Self::Clear { .. } => "clear",
+            Self::Hint(_) => "hint",
+            Self::Eagerness(_) => "eagerness",
+        }
+    }
+}
+
 /// What a recogniser knows of the person's words, for the turn detector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hint {
@@ -194,6 +208,40 @@ pub enum Heard {
     },
 }
 
+impl Heard {
+    /// Snake-case name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Audio { .. } => "audio",
+            Self::Voice(event) => event.name(),
+            Self::Playout { .. } => "playout",
+            Self::Mark { .. } => "mark",
+            Self::Dtmf { .. } => "dtmf",
+            Self::Overflow { .. } => "overflow",
+        }
+    }
+}
+
+impl VoiceEvent {
+    /// Snake-case name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::SpeechStarted { .. } => "speech_started",
+            Self::SpeechEnded { .. } => "speech_ended",
+            Self::EagerEnd(_) => "eager_end",
+            Self::Resumed { .. } => "resumed",
+            Self::Ended(_) => "ended",
+            Self::BargeCandidate { .. } => "barge_candidate",
+            Self::BargeIn { .. } => "barge_in",
+            Self::Backchannel { .. } => "backchannel",
+            Self::FalseInterruption { .. } => "false_interruption",
+            Self::Idle { .. } => "idle",
+        }
+    }
+}
+
 /// What became of an utterance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PlayoutState {
@@ -209,7 +257,7 @@ pub enum PlayoutState {
     Interrupted,
 }
 
-/// What the turn detector decided. Times are those of the frames that decided.
+/// What the turn detector decided. `at` is the end of the frame that decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum VoiceEvent {

@@ -191,6 +191,7 @@ impl World {
         let purpose = match role {
             Role::Echo if crowded => Purpose::Subscribe { tracks: Vec::new() },
             Role::Echo => Purpose::Echo,
+            Role::Agent(_) => Purpose::Agent,
             Role::Publish { .. } => Purpose::Publish { prefer: None },
             Role::Subscribe { .. } => Purpose::Subscribe {
                 tracks: tracks.to_vec(),

@@ -93,8 +93,11 @@ export async function deleteSession(url) {
 
 /** @param {string} url the session's address as given by `postOffer` */
 export async function sessionStats(url, signal) {
-  const id = new URL(url).pathname.split('/').filter(Boolean).pop();
-  return readJson(`/api/sessions/${encodeURIComponent(id)}/stats`, signal);
+  return readJson(`/api/sessions/${encodeURIComponent(nameOf(url))}/stats`, signal);
+}
+
+function nameOf(url) {
+  return new URL(url).pathname.split('/').filter(Boolean).pop();
 }
 
 /** @returns {Promise<Array<{room: string, participants?: Array<object>}>>} */
@@ -124,15 +127,29 @@ export async function info(signal) {
   return readJson('/info', signal);
 }
 
+/** A room's events; see `events`. */
+export function roomEvents(room, signal, onOpen) {
+  return events(`/api/rooms/${encodeURIComponent(room)}/events`, signal, onOpen);
+}
+
 /**
- * Reads a room's events until the server ends the stream, it falls silent, or `signal` aborts.
+ * What the server hears and decides in a call with an agent; see `events`.
  *
- * @param {string} room
+ * @param {string} url the session's address as given by `postOffer`
+ */
+export function voiceEvents(url, signal, onOpen) {
+  return events(`/api/sessions/${encodeURIComponent(nameOf(url))}/voice`, signal, onOpen);
+}
+
+/**
+ * Reads server-sent events until the server ends the stream, it falls silent, or `signal` aborts.
+ *
+ * @param {string} path
  * @param {AbortSignal} signal
  * @param {() => void} onOpen called once, when the stream is up
  * @returns {AsyncGenerator<{name: string, value: any}>}
  */
-export async function* roomEvents(room, signal, onOpen) {
+async function* events(path, signal, onOpen) {
   const silence = new AbortController();
   let timer;
   const heard = () => {
@@ -141,7 +158,7 @@ export async function* roomEvents(room, signal, onOpen) {
   };
   heard();
   try {
-    const response = await request(`/api/rooms/${encodeURIComponent(room)}/events`, {
+    const response = await request(path, {
       headers: { Accept: 'text/event-stream' },
       signal: AbortSignal.any([signal, silence.signal]),
     });

@@ -1,10 +1,11 @@
 /** The Echo tab: speak to the server and hear what it sends back. */
 
+import { openMicrophone } from './input.js';
 import { testTone, TONE_HZ } from './meter.js';
 import { Panel } from './panel.js';
 import { Session } from './session.js';
 import { Status } from './status.js';
-import { deviceObstacle, explainDevice } from './words.js';
+import { deviceObstacle } from './words.js';
 
 export class Echo {
   /** @type {Session | null} */
@@ -69,18 +70,9 @@ export class Echo {
   async #openSource() {
     const { source, processing } = this.#form.elements;
     if (source.value === 'tone') return testTone(this.#context);
-    let obstacle = deviceObstacle();
-    if (!obstacle) {
-      this.#status.rest('Waiting for the browser to give this page the microphone.');
-      const on = processing.checked;
-      try {
-        return await navigator.mediaDevices.getUserMedia({
-          audio: { echoCancellation: on, noiseSuppression: on, autoGainControl: on },
-        });
-      } catch (error) {
-        obstacle = explainDevice(error, 'microphone');
-      }
-    }
+    this.#status.rest('Waiting for the browser to give this page the microphone.');
+    const { stream, obstacle } = await openMicrophone(processing.checked);
+    if (stream) return stream;
     this.#status.notice(`${obstacle} Until then a ${TONE_HZ} Hz test tone is sent instead.`);
     return testTone(this.#context);
   }

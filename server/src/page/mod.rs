@@ -9,8 +9,10 @@ pub(crate) static FILES: &[(&str, &str, &[u8])] = &[
     ("/", HTML, include_bytes!("index.html")),
     ("/page.css", CSS, include_bytes!("page.css")),
     ("/favicon.svg", SVG, include_bytes!("favicon.svg")),
+    ("/page/agent.js", JS, include_bytes!("agent.js")),
     ("/page/api.js", JS, include_bytes!("api.js")),
     ("/page/echo.js", JS, include_bytes!("echo.js")),
+    ("/page/input.js", JS, include_bytes!("input.js")),
     ("/page/main.js", JS, include_bytes!("main.js")),
     ("/page/member.js", JS, include_bytes!("member.js")),
     ("/page/meter.js", JS, include_bytes!("meter.js")),
@@ -22,6 +24,7 @@ pub(crate) static FILES: &[(&str, &str, &[u8])] = &[
     ("/page/status.js", JS, include_bytes!("status.js")),
     ("/page/tabs.js", JS, include_bytes!("tabs.js")),
     ("/page/tile.js", JS, include_bytes!("tile.js")),
+    ("/page/timeline.js", JS, include_bytes!("timeline.js")),
     ("/page/words.js", JS, include_bytes!("words.js")),
 ];
 

@@ -148,7 +148,7 @@ function columns(meter, x, width) {
   return points;
 }
 
-function prepare(canvas) {
+export function prepare(canvas) {
   const width = canvas.clientWidth;
   const height = canvas.clientHeight;
   if (!width || !height) return null;
@@ -165,7 +165,7 @@ function prepare(canvas) {
   return { context, width, height, style };
 }
 
-function rule({ context, style }, x0, y0, x1, y1) {
+export function rule({ context, style }, x0, y0, x1, y1) {
   context.save();
   context.strokeStyle = style.getPropertyValue('--rule');
   context.lineWidth = 1;
@@ -176,14 +176,14 @@ function rule({ context, style }, x0, y0, x1, y1) {
   context.restore();
 }
 
-function label({ context, style }, text, x, y, align, baseline) {
+export function label({ context, style }, text, x, y, align, baseline) {
   context.fillStyle = style.getPropertyValue('--muted');
   context.textAlign = align;
   context.textBaseline = baseline;
   context.fillText(text, x, y);
 }
 
-function line(context, points, x, y) {
+export function line(context, points, x, y) {
   let drawing = false;
   context.beginPath();
   for (const point of points) {

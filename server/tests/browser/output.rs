@@ -3,7 +3,9 @@
 use std::f64::consts::TAU;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// Frequency of the fake microphone.
 pub(crate) const TONE_HZ: f64 = 440.0;
@@ -42,25 +44,57 @@ pub(crate) fn take_turn() -> File {
 
 /// Writes the tone of the fake microphone as a WAV file.
 pub(crate) fn write_tone() -> PathBuf {
-    let count = TONE_RATE * TONE_SECONDS;
-    let mut wav = Vec::with_capacity(44 + count as usize * 2);
+    let tone = |index: u32| {
+        let phase = TAU * TONE_HZ * f64::from(index) / f64::from(TONE_RATE);
+        (phase.sin() * TONE_AMPLITUDE * f64::from(i16::MAX)).round() as i16
+    };
+    let samples: Vec<_> = (0..TONE_RATE * TONE_SECONDS).map(tone).collect();
+    write_wav("tone", TONE_RATE, &samples)
+}
+
+/// Writes a person who says `words` and is silent for a while, again and again. `None` without espeak-ng, after
+/// saying so; where `CI` is set that is a failure instead.
+pub(crate) fn write_speech(name: &str, words: &str, silence: Duration) -> Option<PathBuf> {
+    let path = scratch_dir("speech").join("words.wav");
+    let spoken = Command::new("espeak-ng")
+        .args(["-v", "en-us", "-s", "150", "-w"])
+        .arg(&path)
+        .arg(words)
+        .status();
+    if !spoken.is_ok_and(|status| status.success()) {
+        let lacks = "install the Debian package espeak-ng";
+        assert!(std::env::var_os("CI").is_none(), "{lacks}");
+        eprintln!("SKIPPED: {lacks}");
+        return None;
+    }
+    let wav = fs::read(path).expect("espeak-ng wrote it");
+    // A plain header of 44 bytes, the rate at its place in it.
+    let rate = u32::from_le_bytes(wav[24..28].try_into().expect("four bytes"));
+    let samples = wav[44..].chunks_exact(2);
+    let mut samples: Vec<_> = samples
+        .map(|it| i16::from_le_bytes([it[0], it[1]]))
+        .collect();
+    let silent = silence.as_millis() as usize * rate as usize / 1_000;
+    samples.resize(samples.len() + silent, 0);
+    Some(write_wav(name, rate, &samples))
+}
+
+fn write_wav(name: &str, rate: u32, samples: &[i16]) -> PathBuf {
+    let bytes = samples.len() as u32 * 2;
+    let mut wav = Vec::with_capacity(44 + bytes as usize);
     wav.extend_from_slice(b"RIFF");
-    wav.extend_from_slice(&(36 + count * 2).to_le_bytes());
+    wav.extend_from_slice(&(36 + bytes).to_le_bytes());
     wav.extend_from_slice(b"WAVEfmt ");
     wav.extend_from_slice(&16u32.to_le_bytes());
     // PCM, one channel, 16 bits.
     wav.extend_from_slice(&[1, 0, 1, 0]);
-    wav.extend_from_slice(&TONE_RATE.to_le_bytes());
-    wav.extend_from_slice(&(TONE_RATE * 2).to_le_bytes());
+    wav.extend_from_slice(&rate.to_le_bytes());
+    wav.extend_from_slice(&(rate * 2).to_le_bytes());
     wav.extend_from_slice(&[2, 0, 16, 0]);
     wav.extend_from_slice(b"data");
-    wav.extend_from_slice(&(count * 2).to_le_bytes());
-    for index in 0..count {
-        let phase = TAU * TONE_HZ * f64::from(index) / f64::from(TONE_RATE);
-        let sample = (phase.sin() * TONE_AMPLITUDE * f64::from(i16::MAX)).round() as i16;
-        wav.extend_from_slice(&sample.to_le_bytes());
-    }
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tone.wav");
+    wav.extend_from_slice(&bytes.to_le_bytes());
+    wav.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.wav"));
     fs::write(&path, wav).expect("the target folder can be written");
     path
 }

@@ -15,6 +15,7 @@ use antiphon_core::plan::{
     Fingerprint, IceCredentials, LocalDescription, LocalSource, MediaPlan, SessionPlan,
 };
 use antiphon_core::time::Timestamp;
+use antiphon_core::voice::message::AgentAsk;
 use antiphon_server::control::{EventSink, Link, Site, event_lane};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -45,6 +46,7 @@ struct Shared {
     sessions: BTreeMap<SessionId, (SessionPlan, Role)>,
     connected: BTreeSet<SessionId>,
     closed: Vec<(SessionId, CloseReason)>,
+    asks: Vec<(SessionId, AgentAsk)>,
     /// An open that was left unanswered.
     unanswered: Option<(RequestId, SessionPlan, Role)>,
 }
@@ -60,6 +62,7 @@ impl FakeShard {
             sessions: BTreeMap::new(),
             connected: BTreeSet::new(),
             closed: Vec::new(),
+            asks: Vec::new(),
             unanswered: None,
         };
         let shard = Self {
@@ -84,6 +87,7 @@ impl FakeShard {
             cpu: Some(id.0.into()),
             receive_buffer_bytes: 212_992,
             socket: Arc::default(),
+            events_lost: shard.sink.lost(),
         };
         let stop = Box::new(|| ());
         let link = Link {
@@ -128,6 +132,11 @@ impl FakeShard {
 
     pub(crate) fn closed(&self) -> Vec<(SessionId, CloseReason)> {
         self.lock().closed.clone()
+    }
+
+    /// What agents have asked for so far.
+    pub(crate) fn asks(&self) -> Vec<(SessionId, AgentAsk)> {
+        self.lock().asks.clone()
     }
 
     /// Ends a session from the shard's side.
@@ -193,6 +202,7 @@ impl FakeShard {
                 let stats = Box::new(self.stats(session));
                 self.emit(Event::SessionStats { request, stats });
             }
+            Command::Agent { session, ask } => self.lock().asks.push((session, ask)),
             Command::ShardStats { request } => {
                 let stats = Box::new(self.shard_stats());
                 self.emit(Event::ShardStats { request, stats });
@@ -268,6 +278,7 @@ impl FakeShard {
             keyframe_requests: 0,
         });
         SessionStats {
+            jitter_buffer: None,
             at: Timestamp::from_millis(5_000),
             age: Duration::from_secs(5),
             connected: true,

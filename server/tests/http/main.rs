@@ -7,6 +7,7 @@ mod fake;
 mod offers;
 mod rig;
 
+mod agents;
 mod api;
 mod files;
 mod hostile;

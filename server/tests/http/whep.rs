@@ -149,7 +149,7 @@ async fn without_a_name_the_newest_publisher_is_followed() {
         .iter()
         .map(|(_, role)| match role {
             Role::Publish { room, .. } | Role::Subscribe { room, .. } => *room,
-            Role::Echo => panic!("nobody echoes"),
+            Role::Echo | Role::Agent(_) => panic!("nobody echoes"),
         })
         .collect();
     assert!(

@@ -138,6 +138,24 @@ fn an_inactive_section_of_a_subscriber_stays_inactive_and_out_of_the_plan() {
 }
 
 #[test]
+fn a_program_takes_sound_both_ways_and_no_video() {
+    let negotiated = negotiate(OFFER, Purpose::Agent).expect("answered");
+    assert_eq!(summary(&negotiated), "0 audio sendrecv opus:111");
+    let text = answer(&negotiated);
+    assert!(text.contains("a=group:BUNDLE 0\r\n") && text.contains("m=video 0 "));
+    for offered in ["sendonly", "recvonly", "inactive"] {
+        let text = changed(&[("a=sendrecv", &format!("a={offered}"))]);
+        let message = format!(
+            "line 10 (mid 0): a={offered} is one way; a call with an agent needs a=sendrecv"
+        );
+        assert_eq!(refusal(&text, Purpose::Agent), message);
+    }
+    let text = changed(&[("m=audio 9 ", "m=audio 0 ")]);
+    let message = "no audio section; a call with an agent needs one";
+    assert_eq!(refusal(&text, Purpose::Agent), message);
+}
+
+#[test]
 fn who_sends_has_at_most_one_section_of_a_kind() {
     let second = "m=video 9 UDP/TLS/RTP/SAVPF 96\na=mid:2\na=sendonly\na=rtcp-mux\n\
                   a=rtpmap:96 VP8/90000\n";

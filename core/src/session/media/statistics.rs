@@ -29,6 +29,7 @@ impl Media {
             packets_received: self.packets_received,
             packets_sent: self.packets_sent,
             tracks: inbound.chain(outbound).collect(),
+            jitter_buffer: None,
         }
     }
 

@@ -51,6 +51,7 @@ pub(super) fn event(event: &Event) -> Told {
             let what = format!("room {}: {who}", room.0);
             ("active_speaker", what, String::new())
         }
+        Event::Heard { heard, .. } => ("heard", heard.name().to_owned(), String::new()),
         Event::Closed { reason, .. } => ("closed", reason.name().to_owned(), String::new()),
         Event::SessionStats { stats, .. } => {
             let (received, sent) = (stats.packets_received, stats.packets_sent);
@@ -91,6 +92,7 @@ pub(super) fn command(command: &Command) -> (String, Option<SessionId>, Option<R
         Command::Close { session, reason } => {
             (format!("close: {}", reason.name()), Some(*session), None)
         }
+        Command::Agent { session, ask } => (format!("agent: {}", ask.name()), Some(*session), None),
         Command::SessionStats { request, session } => {
             ("session_stats".to_owned(), Some(*session), Some(*request))
         }
@@ -102,6 +104,7 @@ pub(super) fn command(command: &Command) -> (String, Option<SessionId>, Option<R
 pub(super) fn role(role: Role) -> String {
     match role {
         Role::Echo => "echo".to_owned(),
+        Role::Agent(_) => "a call with an agent".to_owned(),
         Role::Publish { room, participant } => {
             format!("publish room {} as {}", room.0, participant.0)
         }

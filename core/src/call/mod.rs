@@ -1,0 +1,213 @@
+//! A call with an agent: what a person says to the program at the other end, and what that says back.
+//!
+//! ```text
+//!  packets -> jitter buffer -> decoder -+-> features -> turn detector -> decisions -+
+//!             (10 ms of the call's clock)|                                |  duck, stop |
+//!                                       +-> batches of sound ------------|-----------+-> Heard
+//!  AgentAsk -----------------------------------> queue -> gain <---------+
+//!                                                  +-> encoder -> packets (20 ms)
+//! ```
+
+mod ear;
+mod mouth;
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use self::ear::Ear;
+use self::mouth::{Mouth, Sound};
+use crate::codec::{AnyEncoder, Encoder as _, EncoderSettings};
+use crate::jitter::JitterStats;
+use crate::limits::SPOKEN_BYTES_MAX;
+use crate::plan::{Codec, MediaKind, SessionPlan};
+use crate::session::media::Incoming;
+use crate::time::{Timestamp, earliest};
+use crate::voice::config::TurnConfig;
+use crate::voice::message::{AgentAsk, AgentPlan, CallTime, Heard, PlayoutState, VoiceEvent};
+use crate::voice::turns::TurnDetector;
+
+/// Names what is said among the sources that a sender may follow; there is no other in a call.
+const SPOKEN_SOURCE: u32 = 0;
+
+/// One call. Made when its session is opened; hears and speaks once that is connected.
+pub(crate) struct Call {
+    opened: Timestamp,
+    plan: AgentPlan,
+    /// The media section that it talks in.
+    section: u8,
+    /// What is spoken is coded so.
+    codec: Codec,
+    ear: Option<Box<Ear>>,
+    detector: TurnDetector,
+    mouth: Mouth,
+    encoder: Option<AnyEncoder>,
+    packet: [u8; SPOKEN_BYTES_MAX],
+    sequence: u64,
+    heard: VecDeque<Heard>,
+}
+
+impl Call {
+    /// A call in the first section of a plan that carries sound both ways in a codec of ours; `None`: there is none,
+    /// and the session stays silent.
+    pub(crate) fn new(opened: Timestamp, plan: AgentPlan, session: &SessionPlan) -> Option<Self> {
+        let mut sections = session.media.iter().zip(0_u8..);
+        let (section, codec) = sections.find_map(|(media, section)| {
+            let both = media.kind == MediaKind::Audio && media.send && media.receive;
+            let codec = media.codecs.first().filter(|_| both)?;
+            Some((section, codec.codec))
+        })?;
+        Some(Self {
+            opened,
+            plan,
+            section,
+            codec,
+            ear: None,
+            detector: TurnDetector::new(TurnConfig {
+                eagerness: plan.eagerness,
+                ..TurnConfig::default()
+            }),
+            mouth: Mouth::new(opened),
+            encoder: None,
+            packet: [0; SPOKEN_BYTES_MAX],
+            sequence: 0,
+            heard: VecDeque::new(),
+        })
+    }
+
+    /// Takes in a packet of the person's.
+    pub(crate) fn handle_packet(&mut self, now: Timestamp, packet: &Incoming<'_>) {
+        if packet.media != self.section {
+            return;
+        }
+        let ear = match &mut self.ear {
+            Some(ear) if ear.codec() == packet.codec => ear,
+            // A decoder costs memory: a peer that alternates between codecs gets one a second.
+            Some(ear) if now.since(ear.made()) < ear::CODEC_CHANGE_INTERVAL => return,
+            _ => {
+                let Some(ear) = Ear::new(now, self.plan, packet) else {
+                    return;
+                };
+                self.ear.insert(Box::new(ear))
+            }
+        };
+        ear.handle_packet(now, packet);
+    }
+
+    /// Does what the agent asks for.
+    pub(crate) fn handle_ask(&mut self, now: Timestamp, ask: AgentAsk) {
+        let heard = &mut self.heard;
+        match ask {
+            AgentAsk::Say {
+                utterance,
+                pcm,
+                rate,
+                last,
+                interruptible,
+            } => {
+                let sound = Sound {
+                    utterance,
+                    pcm,
+                    rate,
+                    last,
+                    interruptible,
+                };
+                self.mouth.say(now, sound, heard);
+            }
+            AgentAsk::Mark { mark } => self.mouth.mark(now, mark, heard),
+            AgentAsk::Clear { utterance } => {
+                self.mouth
+                    .stop(now, utterance, PlayoutState::Cleared, heard);
+            }
+            AgentAsk::Hint(hint) => self.detector.handle_hint(hint),
+            AgentAsk::Eagerness(eagerness) => self.detector.set_eagerness(eagerness),
+        }
+    }
+
+    /// Hears and decides what is due; speaking is [`Self::speak`]'s.
+    pub(crate) fn handle_timeout(&mut self, now: Timestamp) {
+        let Some(ear) = &mut self.ear else { return };
+        while let Some((at, features)) = ear.listen(now, self.opened, &mut self.heard) {
+            self.detector.handle_playout(at, self.mouth.voice());
+            self.detector.handle_frame(at, &features);
+            while let Some(event) = self.detector.poll_event() {
+                self.heard.push_back(Heard::Voice(event));
+                match event {
+                    VoiceEvent::BargeCandidate { .. } => self.mouth.duck(true),
+                    // The agent may have finished meanwhile: then it is no interruption any more, and its next words are as loud
+                    // as ever.
+                    VoiceEvent::Backchannel { .. } | VoiceEvent::SpeechStarted { .. } => {
+                        self.mouth.duck(false);
+                    }
+                    VoiceEvent::BargeIn { .. } => {
+                        let state = PlayoutState::Interrupted;
+                        self.mouth.stop(now, None, state, &mut self.heard);
+                        self.mouth.duck(false);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// The packet of the agent's voice that is due, if any. To be called until there is none.
+    pub(crate) fn speak(&mut self, now: Timestamp) -> Option<Incoming<'_>> {
+        let spoken = self.mouth.speak(now, &mut self.heard)?;
+        let (rate, settings) = (spoken.rate, EncoderSettings::STANDARD);
+        // The rate changes between utterances, if at all.
+        let encoder = match self.encoder.take() {
+            Some(encoder) if encoder.rate() == rate => encoder,
+            _ => AnyEncoder::new(self.codec, rate, settings).ok()?,
+        };
+        let encoder = self.encoder.insert(encoder);
+        let length = encoder.encode(spoken.samples, &mut self.packet).ok()?;
+        self.sequence += 1;
+        let micros = spoken.due.since(self.opened).as_micros() as u64;
+        Some(Incoming {
+            media: self.section,
+            ssrc: SPOKEN_SOURCE,
+            codec: self.codec,
+            sequence: self.sequence,
+            timestamp: (micros * u64::from(self.codec.clock_rate()) / 1_000_000) as u32,
+            marker: spoken.begins,
+            keyframe: false,
+            payload: self.packet.get(..length)?,
+            audio_level: None,
+            video_orientation: None,
+            vp8: None,
+            clock: None,
+            received: now,
+            first: false,
+        })
+    }
+
+    /// What the agent is to know, oldest first.
+    pub(crate) fn poll_heard(&mut self) -> Option<Heard> {
+        self.heard.pop_front()
+    }
+
+    /// What became of the person's packets.
+    pub(crate) fn jitter_stats(&self) -> Option<JitterStats> {
+        self.ear.as_ref().map(|ear| ear.stats())
+    }
+
+    /// When [`Self::handle_timeout`] or [`Self::speak`] is due.
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        let ear = self.ear.as_ref().and_then(|ear| ear.deadline());
+        earliest(ear, self.mouth.deadline())
+    }
+}
+
+fn call_time(opened: Timestamp, at: Timestamp) -> CallTime {
+    CallTime(at.since(opened).as_micros() as u64)
+}
+
+/// Sound and its state say nothing to a reader.
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("plan", &self.plan)
+            .field("section", &self.section)
+            .field("codec", &self.codec)
+            .finish_non_exhaustive()
+    }
+}

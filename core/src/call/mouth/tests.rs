@@ -1,0 +1,230 @@
+use super::*;
+
+const EPOCH: Timestamp = Timestamp::ZERO;
+
+fn at(millis: u64) -> Timestamp {
+    EPOCH + Duration::from_millis(millis)
+}
+
+fn sound(utterance: u64, millis: usize, last: bool) -> Sound {
+    let rate = Rate::Hz16000;
+    Sound {
+        utterance: UtteranceId(utterance),
+        pcm: 8_192_i16.to_le_bytes().repeat(millis * 16),
+        rate,
+        last,
+        interruptible: true,
+    }
+}
+
+/// Speaks until it pauses or `until`, waking when it wants to; when each packet was, and its samples.
+fn speak(mouth: &mut Mouth, until: u64, heard: &mut VecDeque<Heard>) -> Vec<(u64, bool, Vec<f32>)> {
+    let mut packets = Vec::new();
+    while let Some(now) = mouth.deadline().filter(|now| *now <= at(until)) {
+        if let Some(spoken) = mouth.speak(now, heard) {
+            let samples = spoken.samples.to_vec();
+            packets.push((spoken.due.as_millis(), spoken.begins, samples));
+        }
+    }
+    packets
+}
+
+fn states(heard: &VecDeque<Heard>) -> Vec<(u64, u64, PlayoutState)> {
+    let state = |heard: &Heard| match heard {
+        Heard::Playout {
+            utterance,
+            played,
+            state,
+            ..
+        } => Some((utterance.0, *played, *state)),
+        _ => None,
+    };
+    heard.iter().filter_map(state).collect()
+}
+
+#[test]
+fn what_comes_at_once_is_sent_in_real_time_from_that_moment() {
+    let (mut mouth, mut heard) = (Mouth::new(EPOCH), VecDeque::new());
+    mouth.say(at(7), sound(1, 50, true), &mut heard);
+    assert_eq!(mouth.queued, 50_000);
+    let packets = speak(&mut mouth, 1_000, &mut heard);
+    let times: Vec<_> = packets
+        .iter()
+        .map(|(at, begins, _)| (*at, *begins))
+        .collect();
+    assert_eq!(times, [(7, true), (27, false), (47, false)]);
+    let energy = |samples: &[f32]| samples.iter().filter(|x| **x == 0.25).count();
+    assert_eq!(energy(&packets[0].2), 320);
+    assert_eq!(
+        (packets[2].2.len(), energy(&packets[2].2)),
+        (320, 160),
+        "the end is padded"
+    );
+    assert_eq!(
+        states(&heard),
+        [
+            (1, 0, PlayoutState::Started),
+            (1, 50_000, PlayoutState::Finished)
+        ]
+    );
+    assert_eq!(mouth.deadline(), None);
+    mouth.say(at(900), sound(2, 20, true), &mut heard);
+    let packets = speak(&mut mouth, 1_000, &mut heard);
+    assert!(
+        packets.len() == 1 && packets[0].0 == 900 && packets[0].1,
+        "{packets:?}"
+    );
+}
+
+#[test]
+fn a_late_program_is_told_so_and_short_pieces_are_not_kept_for_ever() {
+    let (mut mouth, mut heard) = (Mouth::new(EPOCH), VecDeque::new());
+    mouth.say(at(0), sound(1, 25, false), &mut heard);
+    assert_eq!(speak(&mut mouth, 90, &mut heard).len(), 1);
+    assert_eq!(
+        states(&heard),
+        [
+            (1, 0, PlayoutState::Started),
+            (1, 20_000, PlayoutState::Starved)
+        ]
+    );
+    let packets = speak(&mut mouth, 1_000, &mut heard);
+    assert_eq!(packets.len(), 1, "5 ms are flushed after a wait");
+    assert_eq!(packets[0].0, 120);
+    mouth.say(at(300), sound(1, 15, false), &mut heard);
+    mouth.say(at(310), sound(1, 15, true), &mut heard);
+    let packets = speak(&mut mouth, 1_000, &mut heard);
+    assert_eq!(
+        packets.iter().map(|it| it.0).collect::<Vec<_>>(),
+        [310, 330]
+    );
+    assert_eq!(
+        states(&heard).last(),
+        Some(&(1, 55_000, PlayoutState::Finished))
+    );
+}
+
+#[test]
+fn marks_are_reached_when_what_stood_before_them_was_sent() {
+    let (mut mouth, mut heard) = (Mouth::new(EPOCH), VecDeque::new());
+    mouth.mark(at(0), MarkId(1), &mut heard);
+    mouth.say(at(0), sound(1, 40, false), &mut heard);
+    mouth.mark(at(0), MarkId(2), &mut heard);
+    mouth.say(at(0), sound(1, 40, true), &mut heard);
+    mouth.mark(at(0), MarkId(3), &mut heard);
+    speak(&mut mouth, 1_000, &mut heard);
+    let marks: Vec<_> = heard
+        .iter()
+        .filter_map(|heard| match heard {
+            Heard::Mark { at, mark, reached } => Some((mark.0, at.0, *reached)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(marks, [(1, 0, true), (2, 20_000, true), (3, 60_000, true)]);
+}
+
+#[test]
+fn stopping_fades_within_one_packet_tells_the_place_and_drops_what_still_comes() {
+    let (mut mouth, mut heard) = (Mouth::new(EPOCH), VecDeque::new());
+    mouth.say(at(0), sound(1, 500, false), &mut heard);
+    mouth.say(at(0), sound(2, 500, true), &mut heard);
+    mouth.mark(at(0), MarkId(9), &mut heard);
+    speak(&mut mouth, 95, &mut heard);
+    heard.clear();
+    mouth.stop(at(99), None, PlayoutState::Interrupted, &mut heard);
+    assert_eq!(mouth.voice(), AgentVoice::Silent);
+    assert_eq!(
+        states(&heard),
+        [
+            (1, 100_000, PlayoutState::Interrupted),
+            (2, 0, PlayoutState::Interrupted)
+        ]
+    );
+    assert!(
+        heard
+            .iter()
+            .any(|it| matches!(it, Heard::Mark { reached: false, .. }))
+    );
+    let packets = speak(&mut mouth, 1_000, &mut heard);
+    assert_eq!(packets.len(), 1, "only the fading end");
+    let fade = &packets[0].2;
+    assert!(fade[0] == 0.25 && fade[319] < 0.001 && fade.windows(2).all(|w| w[1] <= w[0]));
+    mouth.say(at(200), sound(1, 100, true), &mut heard);
+    assert_eq!(mouth.deadline(), None, "the utterance was stopped");
+    mouth.say(at(200), sound(3, 20, true), &mut heard);
+    assert_eq!(speak(&mut mouth, 1_000, &mut heard).len(), 1);
+}
+
+#[test]
+fn clearing_one_utterance_lets_the_others_go_on() {
+    let (mut mouth, mut heard) = (Mouth::new(EPOCH), VecDeque::new());
+    mouth.say(at(0), sound(1, 40, true), &mut heard);
+    mouth.say(at(0), sound(2, 400, true), &mut heard);
+    mouth.say(at(0), sound(3, 40, true), &mut heard);
+    mouth.stop(
+        at(0),
+        Some(UtteranceId(2)),
+        PlayoutState::Cleared,
+        &mut heard,
+    );
+    assert_eq!(mouth.queued, 80_000);
+    assert_eq!(speak(&mut mouth, 1_000, &mut heard).len(), 4);
+    let finished = |it: &&(u64, u64, PlayoutState)| it.2 == PlayoutState::Finished;
+    let told = states(&heard);
+    assert_eq!(told[0], (2, 0, PlayoutState::Cleared));
+    assert_eq!(told.iter().filter(finished).count(), 2);
+}
+
+#[test]
+fn ducking_takes_twenty_milliseconds_and_back() {
+    let (mut mouth, mut heard) = (Mouth::new(EPOCH), VecDeque::new());
+    mouth.say(at(0), sound(1, 200, true), &mut heard);
+    mouth.duck(true);
+    let packets = speak(&mut mouth, 45, &mut heard);
+    let (first, last) = (packets[0].2[0], packets[0].2[319]);
+    assert!(
+        first > 0.24 && (last - 0.25 * DUCKED).abs() < 0.001,
+        "{first} {last}"
+    );
+    mouth.duck(false);
+    let packets = speak(&mut mouth, 1_000, &mut heard);
+    assert!((packets[0].2[319] - 0.25).abs() < 0.001);
+}
+
+#[test]
+fn the_queue_is_bounded_in_time_and_pieces() {
+    let (mut mouth, mut heard) = (Mouth::new(EPOCH), VecDeque::new());
+    mouth.say(at(0), sound(1, 59_990, false), &mut heard);
+    mouth.say(at(0), sound(1, 30, false), &mut heard);
+    assert_eq!(mouth.queued, 60_000_000);
+    assert!(
+        matches!(
+            heard.pop_back(),
+            Some(Heard::Overflow {
+                dropped: 20_000,
+                ..
+            })
+        ),
+        "what does not fit is told"
+    );
+    let mut mouth = Mouth::new(EPOCH);
+    for _ in 0..=PLAYOUT_ITEMS_MAX {
+        mouth.say(at(0), sound(1, 0, false), &mut heard);
+    }
+    assert_eq!(mouth.queue.len(), PLAYOUT_ITEMS_MAX);
+    mouth.mark(at(0), MarkId(1), &mut heard);
+    assert!(matches!(
+        heard.pop_back(),
+        Some(Heard::Mark { reached: false, .. })
+    ));
+}
+
+#[test]
+fn a_thread_that_stalled_does_not_catch_up() {
+    let (mut mouth, mut heard) = (Mouth::new(EPOCH), VecDeque::new());
+    mouth.say(at(0), sound(1, 1_000, true), &mut heard);
+    speak(&mut mouth, 0, &mut heard);
+    let spoken = mouth.speak(at(500), &mut heard).expect("it is due");
+    assert_eq!(spoken.due, at(500));
+    assert_eq!(mouth.deadline(), Some(at(520)));
+}
