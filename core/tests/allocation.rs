@@ -292,3 +292,56 @@ fn inputs(path: &str) -> Vec<Vec<u8>> {
     };
     text.lines().map(hex).collect()
 }
+
+/// A jitter buffer with the decoder that calls have: packets lost, late and in time, speech that is played faster and
+/// slower, pauses.
+#[test]
+fn sound_played_from_a_jitter_buffer_allocates_nothing() {
+    use antiphon_core::audio::{Rate, signal};
+    use antiphon_core::codec::opus::{OpusDecoder, OpusEncoder};
+    use antiphon_core::codec::{Encoder as _, EncoderSettings};
+    use antiphon_core::jitter::{Config, JitterBuffer, Packet};
+    use antiphon_core::time::Timestamp;
+
+    let rate = Rate::Hz16000;
+    let mut encoder = OpusEncoder::new(rate, EncoderSettings::STANDARD);
+    let payloads: Vec<Vec<u8>> = signal::voice(rate, 1, 10 * rate.hz() as usize)
+        .chunks_exact(320)
+        .map(|samples| {
+            let mut payload = vec![0; 1_275];
+            let bytes = encoder.encode(samples, &mut payload).expect("a packet");
+            payload.truncate(bytes);
+            payload
+        })
+        .collect();
+    let mut decoder = OpusDecoder::new(rate);
+    let mut buffer = JitterBuffer::new(Config::AGENT, rate, 48_000);
+    let before = COUNT.get();
+    let mut out = [0.0; Rate::Hz16000.frame()];
+    for index in 0..payloads.len() as u32 {
+        let at = Timestamp::from_millis(1_000 + u64::from(index) * 20);
+        // Five of a hundred come with the sixth; of ten, one does not come.
+        let come = match index % 100 {
+            0..5 => index..index,
+            5 => index - 5..index + 1,
+            _ if index % 10 == 9 => index..index,
+            _ => index..index + 1,
+        };
+        for index in come {
+            let packet = Packet {
+                sequence: index.into(),
+                timestamp: index * 960,
+                payload: &payloads[index as usize],
+                marker: false,
+            };
+            buffer.insert(at, packet);
+        }
+        for half in [0, 10] {
+            buffer.poll(at + Duration::from_millis(half), &mut decoder, &mut out);
+        }
+    }
+    assert_eq!(COUNT.get(), before);
+    let stats = buffer.stats();
+    assert!(stats.fec_packets_received > 0 && stats.concealed_samples > 0);
+    assert!(stats.removed_samples_for_acceleration > 0, "{stats:?}");
+}

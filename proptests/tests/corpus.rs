@@ -48,7 +48,7 @@ const fn of_ops(name: &'static str, body: Body) -> Target {
 }
 
 /// As in `fuzz/fuzz_targets`.
-const TARGETS: [Target; 17] = [
+const TARGETS: [Target; 18] = [
     of_seeds("rtp", fuzzing::rtp, &["rtp", "srtp", "any"], packets),
     of_seeds("rtcp", fuzzing::rtcp, &["rtcp", "srtp", "any"], compounds),
     of_seeds(
@@ -69,6 +69,7 @@ const TARGETS: [Target; 17] = [
         payloads,
     ),
     of_ops("nack_ops", fuzzing::nack_ops),
+    of_ops("jitter_ops", fuzzing::jitter_ops),
     of_ops("rewrite_ops", fuzzing::rewrite_ops),
     of_ops("demux_ops", fuzzing::demux_ops),
     of_ops("session_datagrams", fuzzing::session_datagrams),
@@ -152,6 +153,7 @@ seeded! {
     seeded_fragments_break_no_promise: "trickle_frag";
     seeded_payloads_break_no_promise: "payload";
     seeded_gaps_break_no_promise: "nack_ops";
+    seeded_arrivals_break_no_promise: "jitter_ops";
     seeded_switches_break_no_promise: "rewrite_ops";
     seeded_addresses_break_no_promise: "demux_ops";
     seeded_peers_break_no_promise: "session_datagrams";
@@ -175,7 +177,7 @@ macro_rules! committed {
 
 committed! {
     rtp rtcp srtp stun classify sdp_offer sdp_roundtrip trickle_frag payload nack_ops rewrite_ops demux_ops
-    session_datagrams shard_ops journal pcap pcapng
+    session_datagrams shard_ops journal pcap pcapng jitter_ops
 }
 
 fn run_committed(name: &str) {

@@ -10,6 +10,7 @@
 mod capture;
 mod demux;
 mod description;
+mod jitter;
 mod journal;
 mod ops;
 mod repair;
@@ -24,6 +25,7 @@ mod world;
 #[cfg(feature = "replay")]
 pub use capture::{pcap, pcapng};
 pub use demux::{demux_crowd, demux_ops};
+pub use jitter::jitter_ops;
 pub use journal::{journal, journal_seeds};
 pub use repair::{nack_ops, rewrite_ops};
 pub use sdp::{OFFER, described_offer, sdp_offer, sdp_roundtrip, trickle_frag};

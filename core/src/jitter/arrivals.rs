@@ -90,8 +90,11 @@ impl Arrivals {
     }
 
     fn close(&mut self, config: &Config) {
-        if let Some(fastest) = self.fastest() {
-            self.count(self.highest - fastest);
+        // Against this interval and the one before: a path that has become slower as a whole is late for a second, not
+        // for as long as its fastest packet is remembered.
+        let fastest = self.lowest[0].min(self.lowest[1]);
+        if fastest != i64::MAX {
+            self.count(self.highest.saturating_sub(fastest));
             self.required = self.quantile(config.quantile);
             self.target = self
                 .required

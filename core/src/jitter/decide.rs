@@ -105,3 +105,158 @@ fn decide_speed(status: &BufferStatus) -> PlayoutOp {
     }
     PlayoutOp::Play
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const MODES: [(&str, Mode); 2] = [
+        ("clocked", Mode::Clocked),
+        (
+            "arrival",
+            Mode::ArrivalDriven {
+                wait: Duration::from_millis(60),
+            },
+        ),
+    ];
+    const NEXT: [(&str, Next); 6] = [
+        ("nothing", Next::Nothing),
+        ("follows", Next::Follows),
+        ("gap", gap(20_000, false)),
+        ("copy", gap(20_000, true)),
+        ("filled", gap(0, true)),
+        ("spurt", Next::Spurt),
+    ];
+    const TARGET: i64 = 40_000;
+
+    const fn gap(missing: i64, fec: bool) -> Next {
+        Next::Gap { missing, fec }
+    }
+
+    /// What is done when there is not enough to hand out: mode, next packet, whether the sender pauses, whether what is
+    /// missing is overdue, the delay beside its target.
+    const EMPTY: &str = "
+        *       follows *      *       *     Decode
+        *       filled  *      *       *     Decode
+        clocked copy    *      *       *     DecodeFec
+        clocked gap     *      *       *     Conceal
+        clocked nothing speech *       *     Conceal
+        clocked nothing pause  *       *     Pause
+        clocked spurt   *      *       less  Pause
+        clocked spurt   *      *       there Decode
+        arrival spurt   *      *       *     Decode
+        arrival copy    *      waits   *     Hold
+        arrival gap     *      waits   *     Hold
+        arrival nothing *      waits   *     Hold
+        arrival copy    *      overdue *     DecodeFec
+        arrival gap     *      overdue *     Conceal
+        arrival nothing speech overdue *     Conceal
+        arrival nothing pause  overdue *     Pause
+    ";
+
+    /// What is done when there is: mode, next packet, whether 30 ms are ready, whether the speed may be changed, the
+    /// delay beside its target.
+    const READY: &str = "
+        arrival *       *     *     *     Play
+        clocked *       *     fixed *     Play
+        clocked *       *     may   there Play
+        clocked *       *     may   less  Decelerate
+        clocked *       long  may   more  Accelerate
+        clocked follows short may   more  Decode
+        clocked nothing short may   more  Play
+        clocked gap     short may   more  Play
+        clocked copy    short may   more  Play
+        clocked filled  short may   more  Play
+        clocked spurt   short may   more  Play
+    ";
+
+    /// The last word of the one row that fits.
+    fn look_up(table: &str, case: &[&str]) -> String {
+        let mut found = Vec::new();
+        for row in table.lines().filter(|row| !row.trim().is_empty()) {
+            let words: Vec<_> = row.split_whitespace().collect();
+            let (op, words) = words.split_last().expect("a row has words");
+            assert_eq!(words.len(), case.len(), "{row}");
+            let fits = |(word, value): (&&str, &&str)| *word == "*" || word == value;
+            if words.iter().zip(case).all(fits) {
+                found.push((*op).to_owned());
+            }
+        }
+        assert_eq!(found.len(), 1, "rows for {case:?}: {found:?}");
+        found.remove(0)
+    }
+
+    #[test]
+    fn every_status_with_too_little_ready_has_its_operation() {
+        for (mode_name, mode) in MODES {
+            for (next_name, next) in NEXT {
+                for (pause_name, pause) in [("speech", false), ("pause", true)] {
+                    for (due_name, overdue) in [("waits", false), ("overdue", true)] {
+                        for (delay_name, delay) in [("less", TARGET - 1), ("there", TARGET)] {
+                            for ready in [0, FRAME - 1] {
+                                let status = BufferStatus {
+                                    mode,
+                                    ready,
+                                    next,
+                                    delay,
+                                    target: TARGET,
+                                    slack: 10_000,
+                                    may_stretch: ready == 0,
+                                    pause,
+                                    overdue,
+                                };
+                                let case = [mode_name, next_name, pause_name, due_name, delay_name];
+                                let expected = look_up(EMPTY, &case);
+                                assert_eq!(format!("{:?}", decide(&status)), expected, "{case:?}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_status_with_enough_ready_has_its_operation() {
+        let readiness = [
+            ("short", FRAME),
+            ("short", ACCELERATE_READY - 1),
+            ("long", ACCELERATE_READY),
+            ("long", 150_000),
+        ];
+        let delays = [
+            ("less", TARGET - 10_001),
+            ("there", TARGET - 10_000),
+            ("there", TARGET + 10_000),
+            ("more", TARGET + 10_001),
+        ];
+        for (mode_name, mode) in MODES {
+            for (next_name, next) in NEXT {
+                for (ready_name, ready) in readiness {
+                    for (may_name, may_stretch) in [("may", true), ("fixed", false)] {
+                        for (delay_name, delay) in delays {
+                            for pause in [false, true] {
+                                let status = BufferStatus {
+                                    mode,
+                                    ready,
+                                    next,
+                                    delay,
+                                    target: TARGET,
+                                    slack: 10_000,
+                                    may_stretch,
+                                    pause,
+                                    overdue: pause,
+                                };
+                                let case = [mode_name, next_name, ready_name, may_name, delay_name];
+                                let expected = look_up(READY, &case);
+                                assert_eq!(format!("{:?}", decide(&status)), expected, "{case:?}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

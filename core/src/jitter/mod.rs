@@ -213,8 +213,6 @@ impl JitterBuffer {
     /// counts as 1,000).
     #[must_use]
     pub fn new(config: Config, rate: Rate, clock_rate: u32) -> Self {
-        let periods = Periods::new(rate.hz());
-        let frame = rate.frame();
         Self {
             config,
             rate,
@@ -225,10 +223,9 @@ impl JitterBuffer {
             newest: None,
             restart: None,
             position: None,
-            // 30 ms look-ahead, a packet of 120 ms, a period put in.
-            tape: Tape::new(2 * periods.longest(), periods.longest(), 18 * frame),
-            mask: Mask::new(frame),
-            periods,
+            tape: new_tape(rate),
+            mask: Mask::new(rate.frame()),
+            periods: Periods::new(rate.hz()),
             made_up: 0,
             offset: 0,
             pause: true,
@@ -283,17 +280,14 @@ impl JitterBuffer {
     /// Another source follows, or another codec: what waits is dropped, and the next packet is the first of a stream.
     /// What is known of the path's jitter stays, and so do the counts. Allocates if the rate is another.
     pub fn switch_source(&mut self, rate: Rate, clock_rate: u32) {
-        if rate != self.rate {
-            let (arrivals, stats) = (
-                std::mem::replace(&mut self.arrivals, Arrivals::new(&self.config)),
-                self.stats,
-            );
-            *self = Self::new(self.config, rate, clock_rate);
-            self.arrivals = arrivals;
-            self.stats = stats;
-        }
-        self.clock_rate = i64::from(clock_rate.max(1_000));
         self.begin_anew();
+        self.clock_rate = i64::from(clock_rate.max(1_000));
+        if rate != self.rate {
+            self.rate = rate;
+            self.periods = Periods::new(rate.hz());
+            self.tape = new_tape(rate);
+            self.mask = Mask::new(rate.frame());
+        }
     }
 
     /// Takes in a packet that arrived `now`.
@@ -661,7 +655,7 @@ impl JitterBuffer {
         let period = if self.is_quiet() {
             self.rate.frame()
         } else {
-            likely(self.periods.find_to_leave_out(&self.tape), excess)?
+            self.worth(self.periods.find_to_leave_out(&self.tape), excess)?
         };
         self.tape.shorten(period);
         self.stats.removed_samples_for_acceleration += period as u64;
@@ -672,11 +666,23 @@ impl JitterBuffer {
         let period = if self.is_quiet() {
             self.rate.frame()
         } else {
-            likely(self.periods.find_to_repeat(&self.tape), shortfall)?
+            self.worth(self.periods.find_to_repeat(&self.tape), shortfall)?
         };
         self.tape.lengthen(period);
         self.stats.inserted_samples_for_deceleration += period as u64;
         Some(FrameKind::Decelerated)
+    }
+
+    /// A period that was found, if leaving it out or playing it twice is worth its being heard: the more, the further
+    /// the delay is from its target, and the longer nothing better was found.
+    fn worth(&self, found: Option<(usize, f32)>, excess: i64) -> Option<usize> {
+        let (period, likeness) = found?;
+        let wanted = match (excess, self.frames_since_stretch) {
+            (150_000.., _) | (_, 200..) => 0.2,
+            (50_000.., _) | (_, 100..) => 0.6,
+            _ => 0.9,
+        };
+        (likeness >= wanted).then_some(period)
     }
 
     /// Between words nobody hears what is left out or played twice.
@@ -714,18 +720,13 @@ impl JitterBuffer {
     }
 }
 
+/// A tape for 30 ms of look-ahead, a packet of 120 ms and a period put in.
+fn new_tape(rate: Rate) -> Tape {
+    let period = Periods::new(rate.hz()).longest();
+    Tape::new(2 * period, period, 18 * rate.frame())
+}
+
 /// Samples of timestamp units, of which there are few; none if negative.
 fn ticks_samples(ticks: i64, rate: Rate, clock_rate: i64) -> usize {
     usize::try_from(ticks * i64::from(rate.hz()) / clock_rate).unwrap_or(0)
-}
-
-/// A period that was found, if leaving it out or playing it twice is worth its being heard.
-fn likely(found: Option<(usize, f32)>, excess: i64) -> Option<usize> {
-    let (period, likeness) = found?;
-    let wanted = match excess {
-        150_000.. => 0.2,
-        50_000.. => 0.6,
-        _ => 0.9,
-    };
-    (likeness >= wanted).then_some(period)
 }

@@ -133,10 +133,115 @@ fn likeness(one: &[f32], other: &[f32]) -> f32 {
         right += b * b;
     }
     let scale = left * right;
-    // Not so for what is no number either.
-    if scale > 1e-20 {
+    // Neither is what is no number like anything.
+    if scale > 1e-20 && scale.is_finite() {
         product / scale.sqrt()
     } else {
         0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::Rate;
+    use crate::rng::Seed;
+
+    const RATES: [Rate; 4] = [Rate::Hz8000, Rate::Hz16000, Rate::Hz24000, Rate::Hz48000];
+
+    /// 60 ms of a sound, of which half was handed out.
+    fn tape(rate: Rate, mut sound: impl FnMut(usize) -> f32) -> Tape {
+        let periods = Periods::new(rate.hz());
+        let frame = rate.frame();
+        let mut tape = Tape::new(2 * periods.longest(), periods.longest(), 18 * frame);
+        for (index, sample) in tape.room(6 * frame).iter_mut().enumerate() {
+            *sample = sound(index);
+        }
+        tape.commit(6 * frame);
+        let mut out = vec![0.0; 3 * frame];
+        tape.take(&mut out);
+        tape
+    }
+
+    /// A pulse in each period, as of a voice.
+    fn voice(period: usize) -> impl Fn(usize) -> f32 {
+        move |index| {
+            let phase = (index % period) as f32 / period as f32;
+            0.3 * (1.0 - phase).powi(4) - 0.06
+        }
+    }
+
+    #[test]
+    fn the_period_of_a_voice_is_found_at_every_rate() {
+        for rate in RATES {
+            for micros in [2_500, 4_000, 6_250, 8_000, 12_500, 15_000] {
+                let period = rate.hz() as usize * micros / 1_000_000;
+                let tape = tape(rate, voice(period));
+                let periods = Periods::new(rate.hz());
+                for found in [
+                    periods.find_to_leave_out(&tape),
+                    periods.find_to_repeat(&tape),
+                ] {
+                    let (found, likeness) = found.expect("30 ms are enough");
+                    let beside = found % period;
+                    let beside = beside.min(period - beside);
+                    assert!(beside <= 1, "{found} for {period} at {rate:?}");
+                    assert!(likeness > 0.95, "{likeness} for {period} at {rate:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn noise_and_silence_have_no_period_and_what_is_no_number_neither() {
+        let mut rng = Seed::new([4; 32]).rng();
+        let periods = Periods::new(16_000);
+        let noise = tape(Rate::Hz16000, |_| rng.below(2_000) as f32 / 1_000.0 - 1.0);
+        let (_, likeness) = periods.find_to_leave_out(&noise).expect("a candidate");
+        assert!(likeness < 0.6, "{likeness}");
+        for sound in [0.0, f32::NAN, f32::INFINITY, 1e30] {
+            let tape = tape(Rate::Hz16000, |_| sound);
+            let (_, likeness) = periods.find_to_repeat(&tape).expect("a candidate");
+            assert_eq!(likeness, 0.0, "{sound}");
+        }
+    }
+
+    #[test]
+    fn too_little_sound_has_no_candidate() {
+        let periods = Periods::new(16_000);
+        let mut tape = Tape::new(480, 240, 3_000);
+        tape.room(30).fill(0.1);
+        tape.commit(30);
+        assert_eq!(periods.find_to_repeat(&tape), None);
+        assert_eq!(periods.find_to_leave_out(&tape), None);
+    }
+
+    #[test]
+    fn a_seam_has_no_step() {
+        for rate in RATES {
+            let periods = Periods::new(rate.hz());
+            let period = rate.hz() as usize / 150;
+            let sound = |index: usize| {
+                let phase = (index % period) as f32 / period as f32;
+                1.2 * phase * (1.0 - phase) - 0.2
+            };
+            let mut tape = tape(rate, sound);
+            // The sound goes on a quarter of a period later.
+            let fresh = 2 * rate.frame();
+            let skip = rate.hz() as usize / 600;
+            for (index, sample) in tape.room(fresh).iter_mut().enumerate() {
+                *sample = sound(6 * rate.frame() + skip + index) * 0.5;
+            }
+            tape.commit(fresh);
+            periods.merge(&mut tape, fresh);
+            let (_, waiting) = tape.parts();
+            let seam = waiting.len() - fresh;
+            let step = (waiting[seam] - waiting[seam - 1]).abs();
+            assert!(step < 0.06, "{step} at {rate:?}");
+            // Behind the cross-fade it is what was decoded.
+            let behind = 2 * rate.hz() as usize / 400;
+            let expected = sound(6 * rate.frame() + skip + behind) * 0.5;
+            assert_eq!(waiting[seam + behind], expected);
+        }
     }
 }

@@ -1,3 +1,5 @@
+mod codecs;
+
 use super::tone::{ToneDecoder, TonePacket};
 use super::*;
 
@@ -331,10 +333,14 @@ fn driven_by_arrival_frames_come_at_once_and_gaps_are_waited_for() {
     }
     // The eleventh is missing. Those after it wait until it is 60 ms overdue.
     let due = stream.now + wait;
-    assert_eq!(stream.buffer.next_deadline(), Some(due));
+    assert!(
+        stream.buffer.next_deadline() > Some(due),
+        "nothing is held up"
+    );
     for index in 11..14 {
         stream.now = stream.now + Duration::from_millis(20);
         stream.insert(index);
+        assert_eq!(stream.buffer.next_deadline(), Some(due));
         if stream.now < due {
             assert_eq!(stream.poll(), FrameKind::Empty);
         }

@@ -18,29 +18,29 @@ const START: i64 = 1_000_000;
 
 /// What a buffer made of a trace.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Microseconds that each packet was played later than had it come as fast as the fastest; ascending.
-    pub delays: Vec<i64>,
+    pub(crate) delays: Vec<i64>,
     /// Speech, in packets.
-    pub speech: i64,
+    pub(crate) speech: i64,
     /// Made up, in microseconds.
-    pub concealed: i64,
+    pub(crate) concealed: i64,
     /// Packets of speech that were sent and never heard.
-    pub unheard: i64,
+    pub(crate) unheard: i64,
     /// Left out or put in, in microseconds.
-    pub stretched: i64,
+    pub(crate) stretched: i64,
     /// Times it ran dry.
-    pub underruns: i64,
+    pub(crate) underruns: i64,
 }
 
 impl Outcome {
     /// Microseconds.
-    pub fn mean_delay(&self) -> i64 {
+    pub(crate) fn mean_delay(&self) -> i64 {
         self.delays.iter().sum::<i64>() / (self.delays.len() as i64).max(1)
     }
 
     /// Microseconds that 95 of 100 packets stay below.
-    pub fn p95_delay(&self) -> i64 {
+    pub(crate) fn p95_delay(&self) -> i64 {
         self.delays
             .get(self.delays.len() * 95 / 100)
             .copied()
@@ -78,7 +78,7 @@ impl Sum for Outcome {
 }
 
 /// The time of a journey in the buffer's clock.
-pub fn at(micros: i64) -> Timestamp {
+pub(crate) fn at(micros: i64) -> Timestamp {
     Timestamp::from_nanos((START + micros) as u64 * 1_000)
 }
 
@@ -92,7 +92,7 @@ struct Player<'a> {
 }
 
 /// Plays a trace with one of our buffers.
-pub fn play(name: &str, packets: &[Sent], config: Config) -> Outcome {
+pub(crate) fn play(name: &str, packets: &[Sent], config: Config) -> Outcome {
     let mut player = Player {
         buffer: JitterBuffer::new(config, Rate::Hz16000, 48_000),
         decoder: ToneDecoder::new(Rate::Hz16000),
@@ -184,7 +184,7 @@ const FIXED_PATIENCE: i64 = 10;
 
 /// Plays a trace with a buffer of one delay: each talk-spurt's first packet is held that long, the others follow at
 /// the pace of their timestamps. It begins again when ten packets in a row are late, or it would play nothing more.
-pub fn play_fixed(name: &str, packets: &[Sent], delay: i64) -> Outcome {
+pub(crate) fn play_fixed(name: &str, packets: &[Sent], delay: i64) -> Outcome {
     let mut outcome = Outcome::of(packets);
     let mut heard = vec![false; packets.len()];
     let mut anchor: Option<i64> = None;

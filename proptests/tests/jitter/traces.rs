@@ -4,9 +4,9 @@ use antiphon_core::jitter::tone::TonePacket;
 use antiphon_core::rng::{Rng, Seed};
 
 /// Microseconds that the fastest packet is on its way.
-pub const TRANSIT: i64 = 50_000;
+pub(crate) const TRANSIT: i64 = 50_000;
 /// Microseconds of one packet.
-pub const PACKET: i64 = 20_000;
+pub(crate) const PACKET: i64 = 20_000;
 /// Packets of a trace: 60 s.
 const PACKETS: u64 = 3_000;
 /// Timestamp units of one packet.
@@ -14,25 +14,25 @@ const TICKS: u32 = 960;
 
 /// A packet on its way.
 #[derive(Clone, Copy, Debug)]
-pub struct Sent {
+pub(crate) struct Sent {
     /// When it was sent, in microseconds.
-    pub sent: i64,
+    pub(crate) sent: i64,
     /// When it arrives; `None`: it is lost.
-    pub arrival: Option<i64>,
+    pub(crate) arrival: Option<i64>,
     /// Its number.
-    pub sequence: u64,
+    pub(crate) sequence: u64,
     /// Its timestamp.
-    pub timestamp: u32,
+    pub(crate) timestamp: u32,
     /// What it carries.
-    pub packet: TonePacket,
+    pub(crate) packet: TonePacket,
 }
 
 /// Randomness that is the same on every machine: no function of a library is asked for a logarithm.
-pub struct Dice(Rng);
+pub(crate) struct Dice(Rng);
 
 impl Dice {
     /// Dice of a name and a number.
-    pub fn new(name: &str, number: u8) -> Self {
+    pub(crate) fn new(name: &str, number: u8) -> Self {
         let mut seed = [number; 32];
         for (place, byte) in seed.iter_mut().zip(name.bytes()) {
             *place = byte;
@@ -41,12 +41,12 @@ impl Dice {
     }
 
     /// Whether something happens that does so many times of ten thousand.
-    pub fn strikes(&mut self, of_ten_thousand: u32) -> bool {
+    pub(crate) fn strikes(&mut self, of_ten_thousand: u32) -> bool {
         self.0.below(10_000) < of_ten_thousand
     }
 
     /// Even between two bounds.
-    pub fn between(&mut self, low: i64, high: i64) -> i64 {
+    pub(crate) fn between(&mut self, low: i64, high: i64) -> i64 {
         low + i64::from(self.0.below((high - low).max(1) as u32))
     }
 
@@ -56,17 +56,17 @@ impl Dice {
     }
 
     /// Exponential, of this mean.
-    pub fn exponential(&mut self, mean: i64) -> i64 {
+    pub(crate) fn exponential(&mut self, mean: i64) -> i64 {
         (-natural_log(self.unit()) * mean as f64) as i64
     }
 
     /// Gamma of shape 2, of this mean.
-    pub fn gamma(&mut self, mean: i64) -> i64 {
+    pub(crate) fn gamma(&mut self, mean: i64) -> i64 {
         self.exponential(mean / 2) + self.exponential(mean / 2)
     }
 
     /// Pareto of exponent 2, beginning at 0, whose median is .41 of the scale.
-    pub fn pareto(&mut self, scale: i64) -> i64 {
+    pub(crate) fn pareto(&mut self, scale: i64) -> i64 {
         ((1.0 / self.unit().sqrt() - 1.0) * scale as f64) as i64
     }
 }
@@ -88,7 +88,7 @@ fn natural_log(mut x: f64) -> f64 {
 }
 
 /// The named paths, in the order of the table.
-pub const NAMES: &[&str] = &[
+pub(crate) const NAMES: &[&str] = &[
     "clean",
     "loss 1 %",
     "loss 3 %",
@@ -116,7 +116,7 @@ pub const NAMES: &[&str] = &[
 ];
 
 /// The packets of a path, in the order they are sent. Each number is another draw of it.
-pub fn trace(name: &str, number: u8) -> Vec<Sent> {
+pub(crate) fn trace(name: &str, number: u8) -> Vec<Sent> {
     let mut dice = Dice::new(name, number);
     let parts_per_million = match name {
         "drift +100 ppm" => 100,
@@ -248,7 +248,7 @@ impl State {
 }
 
 /// Arrivals in their order, copies included.
-pub fn arrivals(name: &str, packets: &[Sent]) -> Vec<(i64, Sent)> {
+pub(crate) fn arrivals(name: &str, packets: &[Sent]) -> Vec<(i64, Sent)> {
     let mut dice = Dice::new("duplicates", 0);
     let mut arrivals = Vec::new();
     for packet in packets {
