@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod caller;
+pub mod dialogues;
 pub mod dtls;
 pub mod engine;
 pub mod figures;

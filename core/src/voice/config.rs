@@ -11,6 +11,9 @@ pub struct Patience {
     pub delay_min_ms: u32,
     /// Every turn ends after so much, in milliseconds.
     pub delay_max_ms: u32,
+    /// A turn of which neither pitch nor words are known ends after so much, in milliseconds; around the 800 of plain
+    /// endpointers.
+    pub delay_blind_ms: u32,
     /// Probability of an end that ends a turn, of 32,767.
     pub sure: u16,
 }
@@ -48,8 +51,6 @@ pub struct TurnConfig {
     /// Probability of an end below which it is likely no longer, of 32,767; well below `eager_sure`, so that it is not
     /// told and withdrawn by turns.
     pub withdraw: u16,
-    /// Silence that ends a turn of which neither pitch nor words are known, in milliseconds: what plain endpointers use.
-    pub blind_delay_ms: u32,
     /// Length of a turn whose next pause ends it, in milliseconds; twice that ends it in mid-speech (music, a fan).
     pub turn_max_ms: u32,
 
@@ -98,16 +99,19 @@ impl Default for TurnConfig {
             eager: Patience {
                 delay_min_ms: 200,
                 delay_max_ms: 1_200,
+                delay_blind_ms: 600,
                 sure: 19_660,
             },
             balanced: Patience {
                 delay_min_ms: 300,
                 delay_max_ms: 2_500,
+                delay_blind_ms: 800,
                 sure: 22_937,
             },
             patient: Patience {
                 delay_min_ms: 500,
                 delay_max_ms: 4_000,
+                delay_blind_ms: 1_200,
                 sure: 26_214,
             },
             speech_on: 19_660,
@@ -118,7 +122,6 @@ impl Default for TurnConfig {
             eager_sure: 14_745,
             eager_delay_ms: 160,
             withdraw: 9_830,
-            blind_delay_ms: 800,
             turn_max_ms: 30_000,
             candidate_ms: 18,
             interrupt_ms: 62,

@@ -13,8 +13,6 @@ pub(super) struct Interruption {
     evidence: i64,
     /// The agent is ducked for it.
     candidate: bool,
-    /// The level of the person's own voice, in 1/256 dB; `None` before the first turn.
-    own_level: Option<i32>,
 }
 
 /// What one frame made of it.
@@ -30,24 +28,22 @@ pub(super) enum Verdict {
     Dismissed { start: u64 },
 }
 
-/// A voice so far below the person's own is not weighed less: people speak up and down, in 1/256 dB.
-const LEVEL_FULL: i32 = 10 * 256;
-/// A voice so far below it does not count: what is left of an echo, or somebody further off.
-const LEVEL_NONE: i32 = 25 * 256;
-
 impl Interruption {
-    /// Takes a frame in which the agent speaks. `raised`: half as much again is needed.
+    /// Takes a frame in which the agent speaks. What is likely an echo does not count, nor what is not `near`.
+    /// `raised`: half as much again is needed.
     pub(super) fn note(
         &mut self,
         now: u64,
         features: &Features,
+        near: i64,
         quiet: u64,
         raised: bool,
         config: &TurnConfig,
     ) -> Verdict {
         if !features.concealed {
-            let speech = i64::from(features.speech.min(CERTAIN)) * self.gain(features);
-            let surplus = speech / i64::from(CERTAIN) - i64::from(CERTAIN / 2);
+            let own = i64::from(CERTAIN - features.echo.min(CERTAIN)) * near / i64::from(CERTAIN);
+            let speech = i64::from(features.speech.min(CERTAIN)) * own / i64::from(CERTAIN);
+            let surplus = speech - i64::from(CERTAIN / 2);
             self.evidence += surplus * FRAME as i64 / i64::from(CERTAIN);
             if surplus > 0 {
                 self.start.get_or_insert(now.saturating_sub(FRAME));
@@ -84,26 +80,10 @@ impl Interruption {
         self.start.filter(|_| self.candidate)
     }
 
-    /// Learns the level of the person's own voice.
-    pub(super) fn note_own(&mut self, features: &Features) {
-        let level = i32::from(features.level);
-        self.own_level = Some(self.own_level.map_or(level, |old| old + (level - old) / 32));
-    }
-
     /// Begins anew.
     pub(super) fn clear(&mut self) {
         self.start = None;
         self.evidence = 0;
         self.candidate = false;
-    }
-
-    /// How much a frame counts, of [`CERTAIN`]: not what is likely an echo, nor what is much fainter than the person.
-    fn gain(&self, features: &Features) -> i64 {
-        let echo = i64::from(CERTAIN - features.echo.min(CERTAIN));
-        let below = self
-            .own_level
-            .map_or(0, |own| own - i32::from(features.level));
-        let level = (LEVEL_NONE - below).clamp(0, LEVEL_NONE - LEVEL_FULL);
-        echo * i64::from(level) / i64::from(LEVEL_NONE - LEVEL_FULL)
     }
 }

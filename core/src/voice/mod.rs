@@ -12,11 +12,13 @@
 //! nothing but the features, hints, playout and times that were given, all of them integers.
 
 pub mod config;
+pub mod echo;
 mod evidence;
 pub mod features;
 mod interruption;
 mod level;
 pub mod message;
+mod nearness;
 mod pitch;
 pub mod turns;
 mod vad;

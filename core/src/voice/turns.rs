@@ -8,6 +8,7 @@ use crate::voice::evidence::{Contour, Evidence, Melody};
 use crate::voice::features::{CERTAIN, Features};
 use crate::voice::interruption::{Interruption, Verdict};
 use crate::voice::message::{CallTime, Eagerness, EndReason, Hint, TurnEnd, TurnId, VoiceEvent};
+use crate::voice::nearness::Nearness;
 
 /// Microseconds of one frame.
 pub(super) const FRAME: u64 = 10_000;
@@ -57,6 +58,7 @@ pub struct TurnDetector {
     heard: u64,
     voice: Voice,
     contour: Contour,
+    nearness: Nearness,
     phase: Phase,
     turn: Turn,
     /// Pauses within turns as a rule, in microseconds.
@@ -159,6 +161,7 @@ impl TurnDetector {
             heard: 0,
             voice: Voice::default(),
             contour: Contour::new(),
+            nearness: Nearness::default(),
             phase: Phase::Idle,
             turn: Turn::default(),
             habit: None,
@@ -182,8 +185,11 @@ impl TurnDetector {
         self.now = self.now.max(end);
         // Made-up sound keeps things as they are.
         if !features.concealed {
-            self.voice
-                .note(start, end, self.speech(features), &self.config);
+            let speech = self.speech(features);
+            self.voice.note(start, end, speech, &self.config);
+            if self.voice.on && speech >= self.config.speech_on {
+                self.nearness.learn(features);
+            }
         }
         if self.voice.on {
             self.active = Some(end);
@@ -268,8 +274,11 @@ impl TurnDetector {
         self.events.pop_front()
     }
 
-    /// Probability of speech by the person: less what is likely the agent's echo.
-    fn speech(&self, features: &Features) -> u16 {
+    /// Probability of speech by the person: none of somebody further off, less what is likely the agent's echo.
+    fn speech(&mut self, features: &Features) -> u16 {
+        if !self.nearness.near(features) {
+            return 0;
+        }
         let speech = features.speech.min(CERTAIN);
         let tail = micros(self.config.echo_tail_ms);
         if self.agent == AgentVoice::Silent && self.now.saturating_sub(self.agent_since) > tail {
@@ -293,7 +302,6 @@ impl TurnDetector {
     fn on_speaking(&mut self, features: &Features) {
         if self.voice.on {
             self.contour.note(features);
-            self.interruption.note_own(features);
             self.turn.voice = self.turn.voice.saturating_add(FRAME);
             if let Some((_, since)) = &mut self.turn.hint {
                 *since = since.saturating_add(FRAME);
@@ -335,7 +343,7 @@ impl TurnDetector {
         let ended = if self.length() >= micros(self.config.turn_max_ms) {
             Some(end(EndReason::TooLong))
         } else if silence >= micros(self.patience.delay_max_ms)
-            || !evidence.sighted() && silence >= micros(self.config.blind_delay_ms)
+            || !evidence.sighted() && silence >= micros(self.patience.delay_blind_ms)
         {
             Some(end(EndReason::Silence))
         } else if evidence.sighted()
@@ -383,9 +391,10 @@ impl TurnDetector {
         let closing = remaining.is_some_and(|left| left < micros(self.config.closing_ms));
         let quiet = self.heard.saturating_sub(self.voice.end);
         let raised = opening || closing;
-        let verdict = self
-            .interruption
-            .note(self.heard, features, quiet, raised, &self.config);
+        let near = self.nearness.gain(features);
+        let verdict =
+            self.interruption
+                .note(self.heard, features, near, quiet, raised, &self.config);
         let at = CallTime(self.now);
         match verdict {
             Verdict::Open => {}
