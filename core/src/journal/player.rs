@@ -365,10 +365,12 @@ impl<'a> Player<'a> {
         restoring.last = Some(now);
         let mut births = std::mem::take(&mut restoring.births);
         births.sort_by_key(|birth| birth.order);
-        for birth in &births {
-            restoring.standings.note_birth(birth.session, birth.at);
+        let standings = &mut restoring.standings;
+        let shard = self.pump.shard_to_restore();
+        let restored = shard.restore(&births, |session| standings.is_stale(session));
+        for birth in restored {
+            standings.note_birth(birth.session, birth.at);
         }
-        self.pump.shard_to_restore().restore(&births);
     }
 
     /// How a turn differed in anything.

@@ -8,7 +8,7 @@ use crate::limits::JOURNAL_RECORD_BYTES_MAX;
 /// The first bytes of a file.
 pub const MAGIC: [u8; 8] = *b"antiphnJ";
 /// Of the layout; another number is refused.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Of a file up to its header's end, without the name of the program; and to spare.
 const HEADER_BYTES: usize = 512;
