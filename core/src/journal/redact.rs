@@ -9,8 +9,7 @@ use aws_lc_rs::hmac;
 
 use super::reader::{ReadError, Reader};
 use super::record::{Header, Lost, Payloads, Record, Rest, Slot, header_bytes};
-use super::writer::{begin, put};
-use crate::limits::JOURNAL_RECORD_BYTES_MAX;
+use super::writer::{begin, put, put_if_it_fits};
 use crate::message::{Command, Event};
 use crate::plan::{Fingerprint, IceCredentials, SessionPlan, Token};
 use crate::rng::Seed;
@@ -20,8 +19,6 @@ use crate::wire::{Class, classify};
 
 /// Bytes of a STUN message that say its kind and length; what follows identifies who sent it.
 const STUN_KIND_BYTES: usize = 8;
-/// Bytes of an entry of a slot beyond its contents and cuts, at most: kind, times, addresses and lengths.
-const SLOT_FIXED_BYTES: usize = 128;
 /// Pseudonyms tried for one that nobody has: only a journal made for it needs more, and gets one that somebody has.
 const PSEUDONYM_TRIES: u32 = 64;
 
@@ -41,22 +38,18 @@ pub fn redact(journal: &[u8], salt: &Seed) -> Result<(Vec<u8>, Option<ReadError>
     let mut out = begin(pseudonyms.header(header));
     let mut lost = Lost::default();
     for record in reader {
-        match record {
-            Ok(record) => match pseudonyms.record(record) {
-                Some(Record::Received(slot)) if !fits(&slot) => {
-                    lost.records += 1;
-                    lost.bytes = lost.bytes.saturating_add(slot.contents.len() as u64);
-                }
-                Some(record) => {
-                    put(&mut out, &record);
-                    // Between turns, where a reader looks for it.
-                    if matches!(record, Record::Rest(_)) && lost.records > 0 {
-                        put(&mut out, &Record::Lost(std::mem::take(&mut lost)));
-                    }
-                }
-                None => {}
-            },
+        let record = match record {
+            Ok(record) => record,
             Err(error) => return Ok((out, Some(error))),
+        };
+        let Some(record) = pseudonyms.record(record) else {
+            continue;
+        };
+        // Names may be longer than what they stand for; not of a journal that a server wrote.
+        lost.records += u64::from(!put_if_it_fits(&mut out, &record));
+        // Between turns, where a reader looks for it.
+        if matches!(record, Record::Rest(_)) && lost.records > 0 {
+            put(&mut out, &Record::Lost(std::mem::take(&mut lost)));
         }
     }
     Ok((out, None))
@@ -281,15 +274,6 @@ impl Pseudonyms {
         hash.copy_from_slice(context.sign().as_ref());
         hash
     }
-}
-
-/// Whether an entry has room for the slot. The lengths beside what is kept can make more of one than there was, though
-/// not of one that a socket gave.
-fn fits(slot: &Slot<'_>) -> bool {
-    let varint = |number: u32| (32 - number.leading_zeros()).div_ceil(7).max(1) as usize;
-    let cuts = slot.cuts.iter();
-    let cuts: usize = cuts.map(|(kept, len)| varint(*kept) + varint(*len)).sum();
-    SLOT_FIXED_BYTES + slot.contents.len() + cuts <= JOURNAL_RECORD_BYTES_MAX
 }
 
 /// Whether it begins as a record of DTLS does: content type (RFC 6347 §4.1, RFC 9146 §4) and version. The byte that
