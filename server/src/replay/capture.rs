@@ -1,6 +1,5 @@
 //! Packet captures: the file, the keys and the meaning of payload types in, the report out.
 
-use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -8,7 +7,7 @@ use antiphon_core::replay::{CaptureReader, Codecs, KeyLog, Pace, Replay, Setting
 use clap::{Args, ValueEnum};
 
 use super::progress::Progress;
-use super::{ReplayError, json, keys, table};
+use super::{Input, ReplayError, json, keys, table, unreadable};
 
 /// What is for captures alone.
 #[derive(Clone, Debug, Args)]
@@ -73,18 +72,12 @@ impl From<PaceChoice> for Pace {
     }
 }
 
-pub(super) fn run(file: &Path, options: &Options, as_json: bool) -> Result<(), ReplayError> {
-    let path = file.display().to_string();
-    let settings = settings(file, options)?;
-    let unreadable = |error| ReplayError::Unreadable {
-        path: path.clone(),
-        error,
-    };
-    let file = File::open(file).map_err(unreadable)?;
-    let len = file.metadata().map_err(unreadable)?.len();
+pub(super) fn run(input: Input<'_>, options: &Options, as_json: bool) -> Result<(), ReplayError> {
+    let path = input.path.display().to_string();
+    let settings = settings(input.path, options)?;
     let mut replay = Replay::new(settings);
-    let mut progress = Progress::new(len);
-    let ended = CaptureReader::new(file).and_then(|mut reader| {
+    let mut progress = Progress::new(input.len);
+    let ended = CaptureReader::new(input.into_reader()).and_then(|mut reader| {
         while reader.step(&mut |item| replay.handle(item))? {
             progress.note(reader.position());
         }
@@ -156,8 +149,5 @@ fn key_log(path: &Path) -> Result<KeyLog, ReplayError> {
 }
 
 fn read_text(path: &Path) -> Result<String, ReplayError> {
-    std::fs::read_to_string(path).map_err(|error| ReplayError::Unreadable {
-        path: path.display().to_string(),
-        error,
-    })
+    std::fs::read_to_string(path).map_err(|error| unreadable(path, error))
 }
