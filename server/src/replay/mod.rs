@@ -8,6 +8,7 @@ mod keys;
 mod progress;
 mod table;
 mod warnings;
+mod wav;
 
 use std::fs::File;
 use std::io::{self, Cursor, Read, Write as _};

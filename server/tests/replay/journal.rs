@@ -256,17 +256,20 @@ fn a_difference_says_what_differs_and_that_another_version_recorded() {
         }
         true
     });
-    let path = write("other-password.journal", &other);
+    let by = |software: &str| {
+        let (mut header, reader) = Reader::new(&other).expect("it begins well");
+        header.software = software.to_owned();
+        let mut journal = begin(header);
+        reader.for_each(|record| put(&mut journal, &record.expect("it is whole")));
+        journal
+    };
+    let path = write("other-password.journal", &by(env!("CARGO_PKG_VERSION")));
     let (report, code) = replayed(&path, &[]);
     assert_eq!((code, &report["why"]), (Some(1), &Value::Null));
     let what = report["difference"]["what"].as_str().expect("a sentence");
     assert_eq!(what.matches("opened").count(), 1, "{what}");
     assert!(what.contains("credentials"), "{what}");
-    let (mut header, reader) = Reader::new(&other).expect("it begins well");
-    header.software = "0.0.1".to_owned();
-    let mut older = begin(header);
-    reader.for_each(|record| put(&mut older, &record.expect("it is whole")));
-    let path = write("older.journal", &older);
+    let path = write("older.journal", &by("0.0.1"));
     let (report, _) = replayed(&path, &[]);
     let why = report["why"].as_str().expect("a sentence");
     assert!(why.contains("version \"0.0.1\" recorded it"), "{why}");
