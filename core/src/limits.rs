@@ -234,6 +234,8 @@ pub const REPLAY_STREAMS_MAX: usize = 16_384;
 pub const REPLAY_FLOWS_MAX: usize = 65_536;
 /// A packet of a captured stream that is this far behind, and should not be, is a new beginning (RFC 3550 §A.1).
 pub const MISORDER_MAX: u64 = 100;
+/// Silence played at one time of a captured stream: a longer pause of hours, or of a stamp that is wrong, is cut to it.
+pub const PLAYOUT_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Bytes of an encoding name that a user may give.
 pub const CODEC_NAME_BYTES_MAX: usize = 32;
 

@@ -2,16 +2,19 @@
 
 mod support;
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use antiphon_core::audio::{Rate, signal};
+use antiphon_core::bugs::Mutation;
 use antiphon_core::codec::opus::OpusEncoder;
 use antiphon_core::codec::{Encoder as _, EncoderSettings};
 use antiphon_core::drive::{DigestValue, Pump};
 use antiphon_core::ids::SessionId;
+use antiphon_core::journal::BisectError::NotAgain;
 use antiphon_core::journal::{
     Chunk, Difference, EndReason, Header, Kept, Lost, Payloads, Player, ReadError, Reader, Record,
-    Recorder, Retention, Sink, Step, Taken, begin, put,
+    Recorder, Retention, Sink, Step, Taken, begin, bisect, put,
 };
 use antiphon_core::message::{Command, Event, Role, Target};
 use antiphon_core::rng::Seed;
@@ -342,4 +345,29 @@ fn without_payloads_set_up_is_replayed_and_media_is_not() {
         "handshakes finish: {stats:?}"
     );
     assert_eq!(stats.rtp_received, 0, "nothing can be opened");
+}
+
+/// A beginning that shows nothing by itself is nobody's help.
+#[test]
+fn what_a_bisection_finds_is_played_once_more() {
+    let (journal, _) = recorded_call(8, Payloads::Full);
+    let bisected = |planted: u32| {
+        let players = Cell::new(0);
+        bisect(&journal, |player| {
+            players.set(players.get() + 1);
+            if players.get() <= planted {
+                player.bugs_mut().plant(Mutation::NeverAskForKeyframes);
+            }
+        })
+    };
+    let found = bisected(u32::MAX).expect("it can be played");
+    let found = found.expect("nobody asks for keyframes");
+    assert_eq!(
+        bisected(0).expect("it can be played").map(|it| it.turn),
+        None
+    );
+    let NotAgain { turn } = bisected(1).expect_err("the second player has no bug") else {
+        panic!("it can be played");
+    };
+    assert_eq!(turn, found.turn);
 }

@@ -20,7 +20,7 @@ use antiphon_core::time::Timestamp;
 use antiphon_core::wire::{Class, classify};
 use str0m::media::{Direction, MediaKind};
 
-use crate::support::{World, publisher, shard, vp8};
+use crate::support::{Link, World, publisher, shard, vp8};
 
 const RING_BYTES: usize = 300 << 10;
 
@@ -367,4 +367,81 @@ fn a_redacted_ring_does_not_say_how_sessions_stood() {
     assert!(births(&dump) > 0);
     let (redacted, error) = redact(&dump, &Seed::new([1; 32])).expect("it begins well");
     assert_eq!((births(&redacted), error), (0, None));
+}
+
+/// The birth after a loss says what was missed: how often numbers began again, and that a handshake was done.
+#[test]
+fn a_session_that_outlived_a_loss_goes_on_from_the_birth_that_came_after() {
+    let (mut world, both, header) = recorded_world(5, usize::MAX);
+    let speaker = world.publish(1, 1);
+    let listener = world.subscribe(1, Target::Newest);
+    world.connect_all();
+    let both_ways = [(MediaKind::Audio, Direction::SendRecv)];
+    let late = world.join(&both_ways, Role::Echo);
+    world.peers[late].up = Some(Link::lossy(1_000));
+    talk(&mut world, &[speaker], speaker, 0..50);
+    both.lock().is_full = true;
+    world.peers[late].up = None;
+    world.connect_all();
+    let mid = world.mids(speaker)[0];
+    for (next, numbers) in [(30_000, 50..60), (60_000, 60..70), (90_000, 70..80)] {
+        world.peers[speaker].set_next_sequence(mid, next);
+        talk(&mut world, &[speaker, late], speaker, numbers);
+    }
+    both.lock().is_full = false;
+    let addresses = [listener, late].map(|peer| world.peers[peer].public);
+    world.taps = addresses.map(|address| (address, Vec::new())).into();
+    talk(&mut world, &[speaker, late], speaker, 80..180);
+
+    let (_, dump) = journals(&both, &header);
+    let played = play(&dump);
+    for peer in [speaker, listener, late] {
+        let known = played.standings[&session(&world, peer)].known;
+        assert!(matches!(known, Known::LostAt(_)), "{known:?}");
+    }
+    let missing = packets(&dump) - played.stats.rtp_received;
+    assert!(missing < 40, "{missing} of {}", packets(&dump));
+    // What was made of what came is the same again, to the last byte.
+    for (to, then) in &mut world.taps {
+        then.retain(|packet| classify(packet) == Class::Rtp);
+        let now = &played.sent.0[to];
+        // What was sent last had not been handed over.
+        let last = &now[now.len().saturating_sub(90)..];
+        let is_there = then.windows(last.len()).any(|sent| sent == last);
+        assert!(then.len() >= 100 && is_there, "to {to}");
+    }
+}
+
+/// One peer gets the address of another whose network left it, and both births are in the ring.
+#[test]
+fn a_path_that_two_sessions_proved_belongs_to_who_held_it() {
+    let (mut world, both, header) = recorded_world(6, RING_BYTES);
+    let both_ways = [(MediaKind::Audio, Direction::SendRecv)];
+    let first = world.join(&both_ways, Role::Echo);
+    let second = world.join(&both_ways, Role::Echo);
+    world.connect_all();
+    let speaker = world.publish(1, 1);
+    world.connect_all();
+    talk(&mut world, &[first, second, speaker], speaker, 0..20);
+    let address = world.peers[first].public;
+    (world.peers[first].public, world.peers[first].closed) =
+        ("10.9.9.9:9".parse().expect("an address"), true);
+    world.run_for(Duration::from_secs(7));
+    world.peers[second].public = address;
+    talk(&mut world, &[second, speaker], speaker, 20..900);
+    assert_eq!(
+        world.shard().stats().sessions,
+        3,
+        "the first has yet to time out"
+    );
+    let (_, dump) = journals(&both, &header);
+    let played = play(&dump);
+    let known = |peer| {
+        played
+            .standings
+            .get(&session(&world, peer))
+            .map(|it| it.known)
+    };
+    assert!(matches!(known(first), Some(Known::FromBirth(_))));
+    assert_eq!(played.stats.rtp_received, packets(&dump));
 }

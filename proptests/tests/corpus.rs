@@ -134,12 +134,13 @@ fn malformed_inputs_of_others_break_no_promise() {
 
 /// One test a target, so that they run beside each other and a failure names its target.
 macro_rules! seeded {
-    ($($test:ident: $target:literal;)*) => {$(
-        #[test]
+    ($($test:ident: $target:literal;)*) => {
+        const SEEDED: &[&str] = &[$($target),*];
+        $(#[test]
         fn $test() {
             run_seeded($target);
-        }
-    )*};
+        })*
+    };
 }
 
 seeded! {
@@ -167,6 +168,8 @@ seeded! {
 macro_rules! committed {
     ($($target:ident)*) => {
         mod committed {
+            pub(super) const TARGETS: &[&str] = &[$(stringify!($target)),*];
+
             $(#[test]
             fn $target() {
                 super::run_committed(stringify!($target));
@@ -194,9 +197,9 @@ fn run_committed(name: &str) {
     assert!(bytes <= CORPUS_BYTES_MAX, "{name}: {bytes} bytes of corpus");
 }
 
-/// What is here, in `fuzz/fuzz_targets` and in `fuzz/Cargo.toml` is the same, so that none is forgotten.
+/// What is here, in `fuzz/fuzz_targets`, in `fuzz/Cargo.toml` and in `.ci/corpora` is the same, so that none is forgotten.
 #[test]
-fn every_target_is_built_replayed_and_seeded() {
+fn every_target_is_built_replayed_seeded_and_measured() {
     let names: BTreeSet<_> = TARGETS
         .iter()
         .map(|target| target.name.to_owned())
@@ -223,6 +226,15 @@ fn every_target_is_built_replayed_and_seeded() {
         .map(|entry| stem(&entry.expect("a folder").path()))
         .collect();
     assert_eq!(corpora, names);
+    let measured = fuzz_folder().join("../.ci/corpora");
+    let measured = fs::read_to_string(measured).expect("there is a list");
+    let measured = measured.lines().filter_map(|row| row.split_once(' '));
+    let measured: BTreeSet<_> = measured.map(|(name, _)| name.to_owned()).collect();
+    assert_eq!(measured, names);
+    for tested in [SEEDED, committed::TARGETS] {
+        let tested: BTreeSet<_> = tested.iter().copied().map(str::to_owned).collect();
+        assert_eq!(tested, names);
+    }
 }
 
 fn fuzz_folder() -> PathBuf {

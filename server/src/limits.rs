@@ -143,3 +143,10 @@ const _: () = assert!(HTTP_HEAD_BYTES_MAX >= 8192, "hyper's own minimum");
 
 /// Bytes of a journal that is replayed: it lies in memory whole, as its entries are borrowed from it.
 pub const JOURNAL_FILE_BYTES_MAX: u64 = 4 << 30;
+
+// --- Sound of a capture ---
+
+/// WAV files of one replay: each is open until the end, and a process may have 1,024.
+pub const WAV_FILES_MAX: usize = 512;
+/// Bytes of samples in all of them together: what one such file can say that it has. 12 hours of Opus.
+pub const WAV_BYTES_MAX: u64 = u32::MAX as u64 - 44;

@@ -8,6 +8,7 @@ use super::recorder::Chunk;
 use crate::ids::SessionId;
 use crate::limits::{JOURNAL_BIRTH_INTERVAL, JOURNAL_BIRTHS_EACH_TURN_MAX};
 use crate::message::{Event, ProfileName, Role};
+use crate::net::Path;
 use crate::plan::SessionPlan;
 use crate::session::SessionMark;
 use crate::session::transport::{HandshakeResult, KeyingMaterial, Outcome};
@@ -33,6 +34,9 @@ pub struct Birth {
     pub(crate) profile: ProfileName,
     pub(crate) keys: KeyingMaterial,
     pub(crate) mark: SessionMark,
+    /// Of the paths that its peer proved, those over which what comes is its own. Another session may have taken over
+    /// the others.
+    pub(crate) held: Vec<Path>,
 }
 
 /// What the random streams of a shard are numbered by.
@@ -128,6 +132,8 @@ impl Lived {
     fn birth(&self, at: Timestamp, id: SessionId, shard: &Shard) -> Option<Birth> {
         let (profile, keys) = self.keys.as_ref()?;
         let (session, mark) = shard.mark_of(id)?;
+        let held = session.paths();
+        let held = held.filter(|path| shard.owner_of(*path) == Some(id));
         Some(Birth {
             session: id,
             at,
@@ -138,6 +144,7 @@ impl Lived {
             profile: *profile,
             keys: keys.duplicate(),
             mark,
+            held: held.collect(),
         })
     }
 }

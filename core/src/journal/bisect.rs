@@ -68,22 +68,36 @@ pub enum LastInput {
 
 /// Finds the shortest beginning of a journal that faults a session or, if none does, that still differs from what was
 /// recorded; `None` if it does neither. Where entries or payloads are missing, only faults are looked for. `prepare` is
-/// given each new player before it plays.
+/// given each new player before it plays. What is found was played once more, and showed the same.
 ///
 /// # Errors
-/// [`BisectError`]: the journal cannot be played. One that is cut off or damaged is searched up to there.
+/// [`BisectError`]: the journal cannot be played, or what was found does not come again. One that is cut off or damaged
+/// is searched up to there.
 pub fn bisect(
     journal: &[u8],
     prepare: impl Fn(&mut Player<'_>),
 ) -> Result<Option<Found>, BisectError> {
-    let search = Search { journal, prepare };
+    let search = Search {
+        journal,
+        prepare: &prepare,
+    };
     let Some(first) = search.first()? else {
         return Ok(None);
     };
-    match first.shown {
-        Shown::Fault(session) => search.narrow(first.place, session).map(Some),
-        Shown::Difference(difference) => Ok(Some(search.cut(first.place, difference))),
+    let mut found = match first.shown {
+        Shown::Fault(session) => search.narrow(first.place, session)?,
+        Shown::Difference(difference) => search.cut(first.place, difference),
+    };
+    let again = Search {
+        journal: &found.prefix,
+        prepare: &prepare,
+    };
+    let again = again.first()?;
+    if again.is_none_or(|again| again.shown != found.shown || again.place.turn != found.turn) {
+        return Err(BisectError::NotAgain { turn: found.turn });
     }
+    found.plays += 1;
+    Ok(Some(found))
 }
 
 /// A journal cannot be searched.
@@ -95,11 +109,17 @@ pub enum BisectError {
     /// No shard can be made of its header.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// What the search found, its result does not show when it is played by itself.
+    #[error("what turn {turn} shows does not come again when the journal is cut off after it")]
+    NotAgain {
+        /// In which turn it was found, counted from 1.
+        turn: u64,
+    },
 }
 
-struct Search<'j, F> {
+struct Search<'j, 'f, F> {
     journal: &'j [u8],
-    prepare: F,
+    prepare: &'f F,
 }
 
 struct First {
@@ -117,7 +137,7 @@ struct Place {
     end: usize,
 }
 
-impl<'j, F: Fn(&mut Player<'_>)> Search<'j, F> {
+impl<'j, F: Fn(&mut Player<'_>)> Search<'j, '_, F> {
     fn player(&self) -> Result<(Header, Player<'j>), BisectError> {
         let (header, reader) = Reader::new(self.journal)?;
         let mut player = Player::new(&header, reader)?;

@@ -35,6 +35,11 @@ pub trait Witness {
     }
     /// The shard tells.
     fn on_event(&mut self, _now: Timestamp, _event: &Event) {}
+    /// In the replay of a ring, the shard tells what it did not tell in the run: of a session that began from its birth, or
+    /// is known in part.
+    fn on_made_up(&mut self, now: Timestamp, event: &Event) {
+        self.on_event(now, event);
+    }
     /// The socket takes.
     fn on_transmit(&mut self, _now: Timestamp, _meta: &TransmitMeta, _contents: &[u8]) {}
 }
@@ -68,6 +73,11 @@ impl<A: Witness, B: Witness> Witness for (&mut A, &mut B) {
     fn on_event(&mut self, now: Timestamp, event: &Event) {
         self.0.on_event(now, event);
         self.1.on_event(now, event);
+    }
+
+    fn on_made_up(&mut self, now: Timestamp, event: &Event) {
+        self.0.on_made_up(now, event);
+        self.1.on_made_up(now, event);
     }
 
     fn on_transmit(&mut self, now: Timestamp, meta: &TransmitMeta, contents: &[u8]) {
@@ -286,7 +296,9 @@ impl<'a> Player<'a> {
             }
             Entry::Idle(now) => {
                 self.restore(now);
-                let _wait = self.pump.turn(now, &mut Replayed::nothing(now, witness));
+                let of_ring = self.restoring.is_some();
+                let mut port = Replayed::new(RecordedTurn::nothing(now), witness, of_ring);
+                let _wait = self.pump.turn(now, &mut port);
                 Step::Idle(now)
             }
             Entry::Lost(lost) => {
@@ -308,26 +320,27 @@ impl<'a> Player<'a> {
             }
             self.tape.push(session, outcome);
         }
-        let recorded = self.restoring.is_some().then(|| turn.events.clone());
         self.restore(now);
-        if let Some(recorded) = &recorded {
+        let of_ring = self.restoring.is_some();
+        if of_ring {
+            let recorded = &turn.events;
             let opened: Vec<_> = recorded.iter().filter_map(opened).collect();
             let closed: Vec<_> = recorded.iter().filter_map(closed).collect();
             self.pump.shard_to_restore().arrange(&opened, &closed);
         }
-        let mut port = Replayed::new(turn, witness);
+        let mut port = Replayed::new(turn, witness, of_ring);
         let _wait = self.pump.turn(now, &mut port);
         self.played += 1;
-        let told = std::mem::take(&mut port.told);
+        let Told { recorded, replayed } = std::mem::take(&mut port.told);
         let (faulted, differs) = port.finish();
-        let difference = match (&mut self.restoring, recorded) {
-            (Some(restoring), Some(recorded)) => {
+        let difference = match &mut self.restoring {
+            Some(restoring) => {
                 // What a session that is not there was to take would wait for another of its number.
                 self.tape.clear();
                 let place = (self.played, now);
-                restoring.standings.compare(place, recorded.into(), told)
+                restoring.standings.compare(place, recorded, replayed)
             }
-            _ => self.compare(now, rest, differs),
+            None => self.compare(now, rest, differs),
         };
         let agrees = difference.is_none();
         if self.difference.is_none() {
@@ -352,7 +365,8 @@ impl<'a> Player<'a> {
                 break;
             }
             last = deadline;
-            let mut port = Replayed::nothing(deadline, witness);
+            let of_ring = self.restoring.is_some();
+            let mut port = Replayed::new(RecordedTurn::nothing(deadline), witness, of_ring);
             let _wait = self.pump.turn(deadline, &mut port);
         }
     }
@@ -365,10 +379,12 @@ impl<'a> Player<'a> {
         restoring.last = Some(now);
         let mut births = std::mem::take(&mut restoring.births);
         births.sort_by_key(|birth| birth.order);
-        for birth in &births {
-            restoring.standings.note_birth(birth.session, birth.at);
+        let standings = &mut restoring.standings;
+        let shard = self.pump.shard_to_restore();
+        let restored = shard.restore(&births, |session| standings.is_stale(session));
+        for birth in restored {
+            standings.note_birth(birth.session, birth.at);
         }
-        self.pump.shard_to_restore().restore(&births);
     }
 
     /// How a turn differed in anything.
@@ -418,24 +434,48 @@ struct Replayed<'t, 'w, W> {
     witness: &'w mut W,
     sent: Timestamp,
     faulted: Vec<SessionId>,
-    told: Vec<Event>,
+    /// It is of a ring: these are to be compared, session by session.
+    of_ring: bool,
+    told: Told,
     differs: Option<Differs>,
 }
 
+/// Events of a turn, then and now.
+#[derive(Default)]
+struct Told {
+    recorded: Vec<Event>,
+    replayed: Vec<Event>,
+}
+
+impl Told {
+    /// Whether it was told then, in whatever order; of figures, that they were asked for.
+    fn has(&self, event: &Event) -> bool {
+        let is_same = |recorded: &Event| match (recorded, event) {
+            (Event::SessionStats { request, .. }, Event::SessionStats { request: now, .. })
+            | (Event::ShardStats { request, .. }, Event::ShardStats { request: now, .. }) => {
+                request == now
+            }
+            _ => recorded == event,
+        };
+        self.recorded.iter().any(is_same)
+    }
+}
+
 impl<'t, 'w, W: Witness> Replayed<'t, 'w, W> {
-    fn new(turn: RecordedTurn<'t>, witness: &'w mut W) -> Self {
+    fn new(turn: RecordedTurn<'t>, witness: &'w mut W, of_ring: bool) -> Self {
+        let mut told = Told::default();
+        if of_ring {
+            told.recorded.extend(turn.events.iter().cloned());
+        }
         Self {
             sent: turn.now,
             turn,
             witness,
             faulted: Vec::new(),
-            told: Vec::new(),
+            of_ring,
+            told,
             differs: None,
         }
-    }
-
-    fn nothing(now: Timestamp, witness: &'w mut W) -> Self {
-        Self::new(RecordedTurn::nothing(now), witness)
     }
 
     /// Sessions that faulted, and how the turn differed.
@@ -515,9 +555,15 @@ impl<W: Witness> Port for Replayed<'_, '_, W> {
     fn relay(&mut self, _to: ShardId, _relay: Relay) {}
 
     fn emit(&mut self, event: Event) {
-        self.witness.on_event(self.turn.now, &event);
-        let event = event.with_sound_hashed().into_owned();
-        self.told.push(event.clone());
+        let told = event;
+        let event = told.with_sound_hashed().into_owned();
+        match self.of_ring && !self.told.has(&event) {
+            true => self.witness.on_made_up(self.turn.now, &told),
+            false => self.witness.on_event(self.turn.now, &told),
+        }
+        if self.of_ring {
+            self.told.replayed.push(event.clone());
+        }
         if let Event::Closed {
             session,
             reason: CloseReason::Fault,

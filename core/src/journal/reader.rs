@@ -107,7 +107,11 @@ impl<'a> Reader<'a> {
             return Err(damaged);
         }
         let (record, left) = postcard::take_from_bytes(body).map_err(|_| damaged)?;
-        if !left.is_empty() {
+        let is_sound = match &record {
+            Record::Received(slot) => slot.is_sound(),
+            _ => true,
+        };
+        if !left.is_empty() || !is_sound {
             return Err(damaged);
         }
         self.at += FRAME_BYTES + bytes;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::birth::{Birth, Counts};
 use crate::drive::RecvMeta;
 use crate::ids::{SessionId, ShardId};
+use crate::limits::RECV_SLOT_BYTES;
 use crate::message::{Command, Event};
 use crate::net::Ecn;
 use crate::plan::Fingerprint;
@@ -191,6 +192,23 @@ impl<'a> Slot<'a> {
             len,
             stride: self.stride as usize,
         }
+    }
+
+    /// Whether there can be such a slot: no more than one of a receive batch holds, of each datagram no more kept than
+    /// came, and nothing beside.
+    pub(super) fn is_sound(&self) -> bool {
+        let (mut kept, mut received) = (0, 0);
+        for (clear, len) in &self.cuts {
+            if clear > len {
+                return false;
+            }
+            kept += *clear as usize;
+            received += *len as usize;
+        }
+        if self.cuts.is_empty() {
+            (kept, received) = (self.contents.len(), self.contents.len());
+        }
+        kept == self.contents.len() && received <= RECV_SLOT_BYTES
     }
 
     /// Leaves out the payload of media.

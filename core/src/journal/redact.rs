@@ -9,10 +9,9 @@ use aws_lc_rs::hmac;
 
 use super::reader::{ReadError, Reader};
 use super::record::{Header, Lost, Payloads, Record, Rest, Slot, header_bytes};
-use super::writer::{begin, put};
-use crate::limits::JOURNAL_RECORD_BYTES_MAX;
+use super::writer::{begin, put, put_if_it_fits};
 use crate::message::{Command, Event};
-use crate::plan::{Fingerprint, IceCredentials, SessionPlan, Token};
+use crate::plan::{AnnouncedSsrc, Fingerprint, IceCredentials, LocalSource, SessionPlan, Token};
 use crate::rng::Seed;
 use crate::session::transport::Outcome;
 use crate::voice::message::Heard;
@@ -20,15 +19,17 @@ use crate::wire::{Class, classify};
 
 /// Bytes of a STUN message that say its kind and length; what follows identifies who sent it.
 const STUN_KIND_BYTES: usize = 8;
-/// Bytes of an entry of a slot beyond its contents and cuts, at most: kind, times, addresses and lengths.
-const SLOT_FIXED_BYTES: usize = 128;
+/// Where the source stands in the header of RTP, and in that of RTCP (RFC 3550 §5.1, §6.4), which end with it as far
+/// as they are fixed.
+const RTP_SSRC_AT: usize = 8;
+const RTCP_SSRC_AT: usize = 4;
 /// Pseudonyms tried for one that nobody has: only a journal made for it needs more, and gets one that somebody has.
 const PSEUDONYM_TRIES: u32 = 64;
 
 /// The same journal without secrets and without what identifies anybody, and why it ends where it does, if it is not
 /// whole.
 ///
-/// Addresses, ports, ICE credentials and names of media sections become pseudonyms under `salt`, which must be fresh
+/// Addresses, ports, ICE credentials, SSRCs and names of media sections become pseudonyms under `salt`, which must be fresh
 /// and is to be forgotten: the same is the same throughout the file, and nowhere else. Of each datagram as much of the
 /// header stays as says its kind, its source and its place in a stream; the seed, keys, certificates' hashes, wall
 /// time, hashes of outputs and how sessions of a ring stood are gone. Such a journal cannot be played, only shown.
@@ -41,22 +42,18 @@ pub fn redact(journal: &[u8], salt: &Seed) -> Result<(Vec<u8>, Option<ReadError>
     let mut out = begin(pseudonyms.header(header));
     let mut lost = Lost::default();
     for record in reader {
-        match record {
-            Ok(record) => match pseudonyms.record(record) {
-                Some(Record::Received(slot)) if !fits(&slot) => {
-                    lost.records += 1;
-                    lost.bytes = lost.bytes.saturating_add(slot.contents.len() as u64);
-                }
-                Some(record) => {
-                    put(&mut out, &record);
-                    // Between turns, where a reader looks for it.
-                    if matches!(record, Record::Rest(_)) && lost.records > 0 {
-                        put(&mut out, &Record::Lost(std::mem::take(&mut lost)));
-                    }
-                }
-                None => {}
-            },
+        let record = match record {
+            Ok(record) => record,
             Err(error) => return Ok((out, Some(error))),
+        };
+        let Some(record) = pseudonyms.record(record) else {
+            continue;
+        };
+        // Names may be longer than what they stand for; not of a journal that a server wrote.
+        lost.records += u64::from(!put_if_it_fits(&mut out, &record));
+        // Between turns, where a reader looks for it.
+        if matches!(record, Record::Rest(_)) && lost.records > 0 {
+            put(&mut out, &Record::Lost(std::mem::take(&mut lost)));
         }
     }
     Ok((out, None))
@@ -66,9 +63,11 @@ struct Pseudonyms {
     key: hmac::Key,
     addresses: BTreeMap<IpAddr, IpAddr>,
     ports: BTreeMap<SocketAddr, u16>,
+    ssrcs: BTreeMap<u32, u32>,
     /// Those given out.
     used_addresses: BTreeSet<IpAddr>,
     used_ports: BTreeSet<(IpAddr, u16)>,
+    used_ssrcs: BTreeSet<u32>,
 }
 
 impl Pseudonyms {
@@ -77,8 +76,10 @@ impl Pseudonyms {
             key: hmac::Key::new(hmac::HMAC_SHA256, salt.as_bytes()),
             addresses: BTreeMap::new(),
             ports: BTreeMap::new(),
+            ssrcs: BTreeMap::new(),
             used_addresses: BTreeSet::new(),
             used_ports: BTreeSet::new(),
+            used_ssrcs: BTreeSet::new(),
         }
     }
 
@@ -117,7 +118,7 @@ impl Pseudonyms {
         })
     }
 
-    fn command(&self, command: Command) -> Command {
+    fn command(&mut self, command: Command) -> Command {
         match command {
             Command::Open {
                 request,
@@ -145,21 +146,27 @@ impl Pseudonyms {
         }
     }
 
-    fn plan(&self, mut plan: SessionPlan) -> SessionPlan {
+    fn plan(&mut self, mut plan: SessionPlan) -> SessionPlan {
         plan.remote_ice = self.credentials(&plan.remote_ice);
         plan.remote_fingerprint = self.fingerprint(plan.remote_fingerprint);
         for media in &mut plan.media {
             media.mid = self.token(media.mid);
             media.rids = media.rids.iter().map(|rid| self.token(*rid)).collect();
+            for AnnouncedSsrc { ssrc, rtx } in &mut media.ssrcs {
+                (*ssrc, *rtx) = (self.ssrc(*ssrc), rtx.map(|rtx| self.ssrc(rtx)));
+            }
         }
         plan
     }
 
-    fn event(&self, mut event: Event) -> Event {
+    fn event(&mut self, mut event: Event) -> Event {
         match &mut event {
             Event::Opened { local, .. } => {
                 local.ice = self.credentials(&local.ice);
                 local.fingerprint = self.fingerprint(local.fingerprint);
+                for LocalSource { ssrc, rtx } in local.sources.iter_mut().flatten() {
+                    (*ssrc, *rtx) = (self.ssrc(*ssrc), rtx.map(|rtx| self.ssrc(rtx)));
+                }
             }
             Event::Restarted { ice, .. } => *ice = self.credentials(ice),
             Event::TrackAdded { mid, .. } | Event::TrackRemoved { mid, .. } => {
@@ -168,6 +175,7 @@ impl Pseudonyms {
             Event::SessionStats { stats, .. } => {
                 for track in &mut stats.tracks {
                     track.mid = self.token(track.mid);
+                    track.ssrc = self.ssrc(track.ssrc);
                 }
             }
             Event::Heard {
@@ -187,13 +195,17 @@ impl Pseudonyms {
     fn slot(&mut self, slot: &Slot<'_>) -> Slot<'static> {
         let (mut kept, mut cuts) = (Vec::new(), Vec::new());
         for (datagram, len) in slot.datagrams() {
-            let clear = match classify(datagram) {
-                Class::Stun => header_bytes(datagram).min(STUN_KIND_BYTES),
-                Class::Dtls if !is_dtls_record(datagram) => 0,
-                _ => header_bytes(datagram),
-            };
-            kept.extend_from_slice(&datagram[..clear]);
-            cuts.push((clear as u32, len as u32));
+            let start = kept.len();
+            match classify(datagram) {
+                Class::Stun => {
+                    kept.extend_from_slice(&datagram[..datagram.len().min(STUN_KIND_BYTES)]);
+                }
+                Class::Dtls if !is_dtls_record(datagram) => {}
+                Class::Rtp => self.keep_header(&mut kept, datagram, RTP_SSRC_AT),
+                Class::Rtcp => self.keep_header(&mut kept, datagram, RTCP_SSRC_AT),
+                _ => kept.extend_from_slice(&datagram[..header_bytes(datagram)]),
+            }
+            cuts.push(((kept.len() - start) as u32, len as u32));
         }
         Slot {
             source: self.socket(slot.source),
@@ -202,6 +214,32 @@ impl Pseudonyms {
             cuts,
             ..*slot
         }
+    }
+
+    /// Keeps a header that ends in a source, by that source's other name; without it where it is not all there.
+    fn keep_header(&mut self, kept: &mut Vec<u8>, datagram: &[u8], ssrc_at: usize) {
+        let header = &datagram[..datagram.len().min(ssrc_at)];
+        kept.extend_from_slice(header);
+        if let Some(ssrc) = datagram[header.len()..].first_chunk() {
+            let ssrc = self.ssrc(u32::from_be_bytes(*ssrc));
+            kept.extend_from_slice(&ssrc.to_be_bytes());
+        }
+    }
+
+    fn ssrc(&mut self, ssrc: u32) -> u32 {
+        if let Some(pseudonym) = self.ssrcs.get(&ssrc) {
+            return *pseudonym;
+        }
+        let pseudonym = |round| {
+            let [a, b, c, d, ..] = self.hash(b"ssrc", &ssrc.to_be_bytes(), round);
+            u32::from_be_bytes([a, b, c, d])
+        };
+        let mut pseudonyms = (0..PSEUDONYM_TRIES).map(pseudonym);
+        let free = pseudonyms.find(|ssrc| !self.used_ssrcs.contains(ssrc));
+        let pseudonym = free.unwrap_or_else(|| pseudonym(0));
+        self.used_ssrcs.insert(pseudonym);
+        self.ssrcs.insert(ssrc, pseudonym);
+        pseudonym
     }
 
     fn socket(&mut self, socket: SocketAddr) -> SocketAddr {
@@ -281,15 +319,6 @@ impl Pseudonyms {
         hash.copy_from_slice(context.sign().as_ref());
         hash
     }
-}
-
-/// Whether an entry has room for the slot. The lengths beside what is kept can make more of one than there was, though
-/// not of one that a socket gave.
-fn fits(slot: &Slot<'_>) -> bool {
-    let varint = |number: u32| (32 - number.leading_zeros()).div_ceil(7).max(1) as usize;
-    let cuts = slot.cuts.iter();
-    let cuts: usize = cuts.map(|(kept, len)| varint(*kept) + varint(*len)).sum();
-    SLOT_FIXED_BYTES + slot.contents.len() + cuts <= JOURNAL_RECORD_BYTES_MAX
 }
 
 /// Whether it begins as a record of DTLS does: content type (RFC 6347 §4.1, RFC 9146 §4) and version. The byte that

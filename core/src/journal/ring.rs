@@ -20,12 +20,12 @@ use crate::ids::SessionId;
 pub struct Ring {
     bytes_max: usize,
     bytes: usize,
-    kept: VecDeque<Kept>,
+    kept: VecDeque<Remembered>,
     pinned: BTreeMap<SessionId, Zeroizing<Vec<u8>>>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct Remembered {
     bytes: Zeroizing<Vec<u8>>,
     births: Vec<(SessionId, Range<usize>)>,
     closed: Vec<SessionId>,
@@ -48,7 +48,7 @@ impl Ring {
     /// Keeps a copy of a chunk, just as long as it is, and forgets what it has no room for.
     pub fn push(&mut self, chunk: &Chunk) {
         self.bytes += chunk.bytes().len();
-        self.kept.push_back(Kept {
+        self.kept.push_back(Remembered {
             bytes: Zeroizing::new(chunk.bytes().to_vec()),
             births: chunk.births().to_vec(),
             closed: chunk.closed().to_vec(),

@@ -44,28 +44,47 @@ impl Standing {
 /// The sessions of a ring.
 #[derive(Debug, Default)]
 pub(super) struct Standings {
-    of: BTreeMap<SessionId, Standing>,
+    of: BTreeMap<SessionId, Watched>,
     /// Those known whole so far that have not ended.
     whole: BTreeSet<SessionId>,
+    /// How often something was lost.
+    losses: u64,
+}
+
+#[derive(Debug)]
+struct Watched {
+    standing: Standing,
+    /// Losses before its opening, or its last birth.
+    losses: u64,
 }
 
 impl Standings {
     pub(super) fn iter(&self) -> impl Iterator<Item = &Standing> {
-        self.of.values()
+        self.of.values().map(|watched| &watched.standing)
     }
 
+    /// Whether something was lost since it is known how the session stood, if it ever was.
+    pub(super) fn is_stale(&self, session: SessionId) -> bool {
+        let watched = self.of.get(&session);
+        watched.is_none_or(|watched| watched.losses < self.losses)
+    }
+
+    /// A session goes on from its birth.
     pub(super) fn note_birth(&mut self, session: SessionId, at: Timestamp) {
         let known = Known::FromBirth(at);
-        let standing = self.find(session, known);
-        if standing.known == Known::Nothing {
-            standing.known = known;
+        let losses = self.losses;
+        let watched = self.find(session, known);
+        watched.losses = losses;
+        if watched.standing.known == Known::Nothing {
+            watched.standing.known = known;
         }
     }
 
     pub(super) fn note_lost(&mut self, now: Timestamp) {
+        self.losses += 1;
         for session in std::mem::take(&mut self.whole) {
-            if let Some(standing) = self.of.get_mut(&session) {
-                standing.known = Known::LostAt(now);
+            if let Some(watched) = self.of.get_mut(&session) {
+                watched.standing.known = Known::LostAt(now);
             }
         }
     }
@@ -92,7 +111,7 @@ impl Standings {
         for (session, (recorded, replayed)) in told {
             let opens = matches!(recorded.first(), Some(Event::Opened { .. }));
             let known = if opens { Known::Whole } else { Known::Nothing };
-            let standing = self.find(session, known);
+            let standing = &mut self.find(session, known).standing;
             standing.events += recorded.len() as u64;
             if let (Some(what), None) = (differs(&recorded, &replayed), &standing.difference) {
                 let difference = Difference { turn, now, what };
@@ -108,16 +127,19 @@ impl Standings {
         first
     }
 
-    fn find(&mut self, session: SessionId, known: Known) -> &mut Standing {
+    fn find(&mut self, session: SessionId, known: Known) -> &mut Watched {
         self.of.entry(session).or_insert_with(|| {
             if known == Known::Whole {
                 self.whole.insert(session);
             }
-            Standing {
-                session,
-                known,
-                events: 0,
-                difference: None,
+            Watched {
+                standing: Standing {
+                    session,
+                    known,
+                    events: 0,
+                    difference: None,
+                },
+                losses: self.losses,
             }
         })
     }

@@ -306,19 +306,27 @@ fn address() -> impl Strategy<Value = SocketAddr> {
 
 fn slot() -> impl Strategy<Value = Slot<'static>> {
     let ecn = (0_u8..4).prop_map(Ecn::from_bits);
-    let cuts = vec(any::<(u32, u32)>(), 0..3);
-    let contents = vec(any::<u8>(), 0..2_000);
+    let whole = vec(any::<u8>(), 0..2_000).prop_map(|contents| (contents, Vec::new()));
+    let kept = vec((vec(any::<u8>(), 0..90), 0_u32..1_000), 1..4);
+    let cut = kept.prop_map(|datagrams| {
+        let cuts = datagrams.iter();
+        let cuts = cuts.map(|(kept, more)| (kept.len() as u32, kept.len() as u32 + more));
+        let cuts = cuts.collect();
+        (
+            datagrams.into_iter().flat_map(|(kept, _)| kept).collect(),
+            cuts,
+        )
+    });
     (
         any::<(bool, u32)>(),
         timestamp(),
         address(),
         address(),
         ecn,
-        contents,
-        cuts,
+        prop_oneof![whole, cut],
     )
         .prop_map(
-            |((is_first, stride), received, source, destination, ecn, contents, cuts)| Slot {
+            |((is_first, stride), received, source, destination, ecn, (contents, cuts))| Slot {
                 is_first,
                 received,
                 source,
@@ -573,6 +581,38 @@ fn other_formats_and_other_layouts_are_told_apart() {
     headless.extend_from_slice(&VERSION.to_le_bytes());
     put(&mut headless, &Record::Turn(Timestamp::ZERO));
     assert_eq!(Reader::new(&headless).err(), Some(ReadError::NoHeader));
+}
+
+#[test]
+fn a_slot_that_no_socket_can_have_filled_is_damage() {
+    let full = crate::limits::RECV_SLOT_BYTES as u32;
+    let read = |contents: usize, cuts: &[(u32, u32)]| {
+        let slot = Slot {
+            is_first: true,
+            received: Timestamp::ZERO,
+            source: SocketAddr::from(([10, 0, 0, 1], 1)),
+            destination: SocketAddr::from(([10, 0, 0, 2], 2)),
+            ecn: None,
+            stride: 100,
+            contents: Cow::Owned(vec![7; contents]),
+            cuts: cuts.to_vec(),
+        };
+        let (journal, _) = journal(small_header(), &[Record::Received(slot)]);
+        let (_, mut reader) = Reader::new(&journal).expect("it begins well");
+        reader.next().expect("there is one").is_ok()
+    };
+    assert!(read(full as usize, &[]));
+    assert!(read(3, &[(2, 100), (1, full - 100)]));
+    for (contents, cuts) in [
+        (full as usize + 1, &[][..]),
+        (3, &[(2, 100), (1, full - 99)]),
+        (3, &[(0, u32::MAX), (3, u32::MAX)]),
+        (3, &[(2, 1), (1, 1)]),
+        (3, &[(2, 2)]),
+        (3, &[(3, 3), (1, 1)]),
+    ] {
+        assert!(!read(contents, cuts), "{contents} bytes, {cuts:?}");
+    }
 }
 
 #[test]

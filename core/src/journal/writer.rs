@@ -8,7 +8,7 @@ use crate::limits::JOURNAL_RECORD_BYTES_MAX;
 /// The first bytes of a file.
 pub const MAGIC: [u8; 8] = *b"antiphnJ";
 /// Of the layout; another number is refused.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Of a file up to its header's end, without the name of the program; and to spare.
 const HEADER_BYTES: usize = 512;
@@ -29,16 +29,26 @@ pub fn begin(header: Header) -> Vec<u8> {
 /// Adds an entry: its length and its CRC-32, four bytes each, little endian, and itself in postcard's coding. The
 /// checksum covers the length too.
 pub fn put(out: &mut Vec<u8>, record: &Record<'_>) {
+    let fits = put_if_it_fits(out, record);
+    debug_assert!(fits, "what a shard is given has limits of its own");
+}
+
+/// The same of an entry that may be longer than a reader takes, and then is not added; whether it was.
+pub(super) fn put_if_it_fits(out: &mut Vec<u8>, record: &Record<'_>) -> bool {
     let start = out.len();
     out.extend_from_slice(&[0; FRAME_BYTES]);
     // Taken and put back, as the coder wants to own it.
     let coded = postcard::to_extend(record, std::mem::take(out));
     *out = coded.expect("every entry is of known length, and a vector takes what it is given");
     let (frame, body) = out[start..].split_at_mut(FRAME_BYTES);
-    debug_assert!(body.len() <= JOURNAL_RECORD_BYTES_MAX);
+    if body.len() > JOURNAL_RECORD_BYTES_MAX {
+        out.truncate(start);
+        return false;
+    }
     let length = (body.len() as u32).to_le_bytes();
     frame[..4].copy_from_slice(&length);
     frame[4..].copy_from_slice(&checksum(length, body).to_le_bytes());
+    true
 }
 
 /// A file of entries that are given as their bodies, the header's first, whatever those say.

@@ -1,7 +1,7 @@
 //! Capture files: pcap and pcapng, read a record at a time by `pcap-parser`.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 
 use pcap_parser::pcapng::{
     EnhancedPacketBlock, InterfaceDescriptionBlock, PcapNGOption, SecretsType,
@@ -121,7 +121,7 @@ impl<'r> CaptureReader<'r> {
     /// # Errors
     /// It is empty, no capture, or ends inside its first header.
     pub fn new(file: impl Read + Send + 'r) -> Result<Self, CaptureError> {
-        match create_reader(BUFFER_BYTES, file) {
+        match create_reader(BUFFER_BYTES, Full(file)) {
             Ok(reader) => Ok(Self {
                 reader,
                 layout: Layout::default(),
@@ -194,6 +194,26 @@ impl<'r> CaptureReader<'r> {
             return Err(CaptureError::Corrupt { at, frames });
         }
         Ok(())
+    }
+}
+
+/// Reads as much as there is room for: a pipe gives less at a time, which the parser takes for the end of the file.
+struct Full<R>(R);
+
+impl<R: Read> Read for Full<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let mut len = 0;
+        while len < out.len() {
+            match self.0.read(&mut out[len..]) {
+                Ok(0) => break,
+                Ok(read) => len += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if len == 0 => return Err(error),
+                // It comes again when this is worked off.
+                Err(_) => break,
+            }
+        }
+        Ok(len)
     }
 }
 

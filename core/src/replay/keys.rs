@@ -303,6 +303,11 @@ impl KeyRing {
         opening
     }
 
+    /// The packet that was opened last.
+    pub(super) fn opened(&self) -> &[u8] {
+        &self.buffer
+    }
+
     fn open_with(
         &mut self,
         number: usize,
@@ -316,14 +321,18 @@ impl KeyRing {
             return key.open_rtcp(&mut self.buffer).map(drop);
         };
         let place = (number, position.ssrc);
-        if let Some(window) = self.windows.get_mut(&place) {
-            return key.open_rtp(window, position, &mut self.buffer).map(drop);
-        }
-        let mut window = ReplayWindow::default();
-        key.open_rtp(&mut window, position, &mut self.buffer)?;
-        if self.windows.len() < REPLAY_STREAMS_MAX {
-            self.windows.insert(place, window);
-        }
+        let opened = match self.windows.get_mut(&place) {
+            Some(window) => key.open_rtp(window, position, &mut self.buffer)?,
+            None => {
+                let mut window = ReplayWindow::default();
+                let opened = key.open_rtp(&mut window, position, &mut self.buffer)?;
+                if self.windows.len() < REPLAY_STREAMS_MAX {
+                    self.windows.insert(place, window);
+                }
+                opened
+            }
+        };
+        self.buffer.truncate(opened.length);
         Ok(())
     }
 

@@ -22,12 +22,14 @@ mod hello;
 mod keys;
 mod layers;
 pub mod pcapng;
+mod playout;
 mod report;
 mod stream;
 
 pub use codec::{Codec, CodecError, Codecs};
 pub use file::{CaptureError, CaptureReader, Frame, Item};
 pub use keys::{CaptureProfile, KeyLog};
+pub use playout::{Playout, PlayoutReport};
 pub use report::{Flow, Report, Skip, SrtpReport, StreamReport, Totals};
 
 use std::collections::BTreeSet;
@@ -38,7 +40,7 @@ use assembly::Fragments;
 use hello::Hellos;
 use keys::{KeyRing, Opening};
 use layers::Udp;
-use stream::{Arrivals, Noted, Seen, Streams};
+use stream::{Arrivals, Noted, Placed, Seen, Streams};
 
 use crate::limits::REPLAY_FLOWS_MAX;
 use crate::srtp::{Inbound, RtpPosition};
@@ -75,6 +77,40 @@ pub struct Settings {
     pub key_log: KeyLog,
 }
 
+/// An RTP packet whose contents are in the clear, or were opened.
+#[derive(Clone, Copy, Debug)]
+pub struct MediaPacket<'a> {
+    /// From where to where.
+    pub flow: Flow,
+    /// Its source.
+    pub ssrc: u32,
+    /// With it, or before, its stream is one beyond doubt.
+    pub is_confirmed: bool,
+    /// When it arrived, by the clock of the replay, which for one stream never goes back; `None`: at no time.
+    pub arrived: Option<Timestamp>,
+    /// What it carries, if that is known.
+    pub codec: Option<&'a Codec>,
+    /// Its sequence number, extended.
+    pub sequence: u64,
+    /// Media time in units of the codec's clock.
+    pub timestamp: u32,
+    /// First packet after a silence, of audio.
+    pub marker: bool,
+    /// Without header, extensions and padding.
+    pub payload: &'a [u8],
+}
+
+/// Takes the media of a capture, in the order of the file: of each stream every packet once that is none of another's.
+pub trait MediaSink {
+    /// The next packet.
+    fn take(&mut self, packet: &MediaPacket<'_>);
+}
+
+/// Takes nothing.
+impl MediaSink for () {
+    fn take(&mut self, _packet: &MediaPacket<'_>) {}
+}
+
 /// A replay under way.
 #[derive(Debug)]
 pub struct Replay {
@@ -86,6 +122,8 @@ pub struct Replay {
     streams: Streams,
     /// Pairs of addresses between which something beside RTP's first bytes suggests media.
     media_pairs: BTreeSet<(SocketAddr, SocketAddr)>,
+    /// Those of them between which a handshake says that media is sealed.
+    sealed_pairs: BTreeSet<(SocketAddr, SocketAddr)>,
     totals: Totals,
 }
 
@@ -111,14 +149,20 @@ impl Replay {
             keys,
             streams: Streams::default(),
             media_pairs: BTreeSet::new(),
+            sealed_pairs: BTreeSet::new(),
             totals: Totals::default(),
         }
     }
 
     /// Takes what the file holds next.
     pub fn handle(&mut self, item: Item<'_>) {
+        self.handle_to(item, &mut ());
+    }
+
+    /// The same, and hands on the media in it.
+    pub fn handle_to(&mut self, item: Item<'_>, sink: &mut dyn MediaSink) {
         match item {
-            Item::Frame(frame) => self.handle_frame(frame),
+            Item::Frame(frame) => self.handle_frame(frame, sink),
             Item::KeyLog(lines) => {
                 if self.settings.key_log.add(lines) > 0 {
                     self.keys.add_secrets(&self.settings.key_log);
@@ -151,7 +195,7 @@ impl Replay {
         }
     }
 
-    fn handle_frame(&mut self, frame: Frame<'_>) {
+    fn handle_frame(&mut self, frame: Frame<'_>, sink: &mut dyn MediaSink) {
         self.totals.frames += 1;
         self.note_dropped(frame.dropped_before);
         self.clock.advance(frame.stamp);
@@ -162,7 +206,7 @@ impl Replay {
         let (source, destination) = (packet.source, packet.destination);
         let Some(fragment) = packet.fragment else {
             let udp = layers::udp(source, destination, packet.payload, packet.wire_len);
-            return self.handle_udp(frame.stamp, udp);
+            return self.handle_udp(frame.stamp, udp, sink);
         };
         self.totals.fragments += 1;
         match self.fragments.add(self.clock.passed(), &packet, fragment) {
@@ -170,13 +214,13 @@ impl Replay {
             Ok(Some(whole)) => {
                 self.totals.reassembled += 1;
                 let udp = layers::udp(source, destination, &whole, whole.len());
-                self.handle_udp(frame.stamp, udp);
+                self.handle_udp(frame.stamp, udp, sink);
             }
             Err(skip) => self.skip(skip, 1),
         }
     }
 
-    fn handle_udp(&mut self, stamp: u64, udp: Result<Udp<'_>, Skip>) {
+    fn handle_udp(&mut self, stamp: u64, udp: Result<Udp<'_>, Skip>, sink: &mut dyn MediaSink) {
         let udp = match udp {
             Ok(udp) => udp,
             Err(skip) => return self.skip(skip, 1),
@@ -203,7 +247,7 @@ impl Replay {
             }
             Class::Rtp if payload.len() >= FIXED_HEADER_BYTES => {
                 self.totals.rtp += 1;
-                self.handle_rtp(stamp, flow, &udp);
+                self.handle_rtp(stamp, flow, &udp, sink);
             }
             Class::Unknown if matches!(payload, [64..=79, ..]) => self.totals.turn_channel += 1,
             Class::Stun | Class::Rtp | Class::Unknown => self.totals.other_udp += 1,
@@ -215,6 +259,9 @@ impl Replay {
             return;
         };
         self.note_media(flow);
+        if self.sealed_pairs.len() < REPLAY_FLOWS_MAX {
+            self.sealed_pairs.insert(flow.pair());
+        }
         self.totals.srtp.handshakes += 1;
         if handshake.is_supported && handshake.srtp_profile.is_some() {
             self.keys.add_handshake(&self.settings.key_log, handshake);
@@ -234,7 +281,7 @@ impl Replay {
         self.open(flow, None, udp);
     }
 
-    fn handle_rtp(&mut self, stamp: u64, flow: Flow, udp: &Udp<'_>) {
+    fn handle_rtp(&mut self, stamp: u64, flow: Flow, udp: &Udp<'_>, sink: &mut dyn MediaSink) {
         let Ok(header) = Header::parse(udp.payload) else {
             return self.skip(Skip::MalformedRtp, 1);
         };
@@ -266,13 +313,48 @@ impl Replay {
             Noted::Counted {
                 is_confirmed,
                 given_up,
+                place,
             } => {
                 self.skip(Skip::RtpAlone, given_up);
                 if is_confirmed {
                     self.note_media(flow);
                 }
+                if let Some(place) = place {
+                    self.hand_on(flow, &seen, place, udp, sink);
+                }
             }
         }
+    }
+
+    /// Hands on the contents of a packet, if they are what was said and not what was sealed.
+    fn hand_on(
+        &self,
+        flow: Flow,
+        seen: &Seen,
+        place: Placed,
+        udp: &Udp<'_>,
+        sink: &mut dyn MediaSink,
+    ) {
+        let packet = match seen.opened {
+            true => self.keys.opened(),
+            false if self.keys.len() > 0 || self.sealed_pairs.contains(&flow.pair()) => return,
+            false => udp.payload,
+        };
+        let header = &seen.header;
+        let Some(payload) = header.payload(packet).ok().filter(|_| !seen.truncated) else {
+            return;
+        };
+        sink.take(&MediaPacket {
+            flow,
+            ssrc: header.ssrc,
+            is_confirmed: place.is_confirmed,
+            arrived: place.arrived.map(Timestamp::from_nanos),
+            codec: self.settings.codecs.codec(header.payload_type),
+            sequence: place.number,
+            timestamp: header.timestamp,
+            marker: header.marker,
+            payload,
+        });
     }
 
     /// Whether a key opens it; what came of it is counted.

@@ -131,7 +131,8 @@ impl Stream {
         }
     }
 
-    fn note(&mut self, seen: &Seen, codecs: &Codecs, arrivals: Arrivals) {
+    /// Takes note of a packet; where it stands, if it is one of the stream's that did not come before.
+    fn note(&mut self, seen: &Seen, codecs: &Codecs, arrivals: Arrivals) -> Option<Placed> {
         let header = &seen.header;
         let is_first = self.packets == 0;
         self.packets += 1;
@@ -150,10 +151,12 @@ impl Stream {
         let clock_rate = codecs
             .codec(header.payload_type)
             .map(codec::Codec::clock_rate);
+        let mut arrived = None;
         if place != Place::Stray {
             let arrival = self
                 .timing
                 .arrival(seen.stamp, header.timestamp, clock_rate, arrivals);
+            arrived = arrival.and(self.timing.last());
             if let Some(rate) = clock_rate {
                 self.note_clock(rate, arrival, header.timestamp);
             }
@@ -164,6 +167,16 @@ impl Stream {
             self.spurts.note(number, header, rate);
         }
         self.last_payload_type = header.payload_type;
+        let number = match place {
+            Place::Ahead(number) | Place::Late(number) => number,
+            Place::Restart => self.run.highest,
+            Place::Copy | Place::Stray => return None,
+        };
+        Some(Placed {
+            number,
+            arrived,
+            is_confirmed: self.is_confirmed,
+        })
     }
 
     fn place(&self, header: &Header) -> Place {
@@ -427,6 +440,11 @@ impl Timing {
         self.media = None;
     }
 
+    /// When the latest arrived.
+    fn last(&self) -> Option<u64> {
+        self.span.map(|(_, last)| last)
+    }
+
     fn duration(&self) -> Option<Duration> {
         let (first, last) = self.span?;
         Some(Duration::from_nanos(last - first))
@@ -541,10 +559,11 @@ impl Streams {
             }
         });
         let before = entry.stream.is_confirmed;
-        entry.stream.note(seen, codecs, arrivals);
+        let place = entry.stream.note(seen, codecs, arrivals);
         Noted::Counted {
             is_confirmed: entry.stream.is_confirmed && !before,
             given_up,
+            place,
         }
     }
 
@@ -574,6 +593,17 @@ impl Streams {
     }
 }
 
+/// Where a packet stands in its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Placed {
+    /// Its sequence number, extended.
+    pub(super) number: u64,
+    /// Nanoseconds by the clock of the replay, which never goes back.
+    pub(super) arrived: Option<u64>,
+    /// The stream is one beyond doubt.
+    pub(super) is_confirmed: bool,
+}
+
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Noted {
@@ -582,6 +612,8 @@ pub(super) enum Noted {
         is_confirmed: bool,
         /// Packets of another source that had to give way.
         given_up: u64,
+        /// Where it stands, if it is none that came before or is another's.
+        place: Option<Placed>,
     },
     /// There are too many sources.
     Beyond,

@@ -321,6 +321,82 @@ fn sections_of_pcapng_keep_their_byte_order_resolution_and_offset() {
     assert_eq!((stamps[4], stamps.len()), (u64::MAX, 6));
 }
 
+/// As pipes do.
+#[test]
+fn a_capture_that_comes_in_bits_is_read_as_one_that_is_there() {
+    struct Bits<'b>(&'b [u8]);
+    impl std::io::Read for Bits<'_> {
+        fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+            let len = out.len().min(3);
+            std::io::Read::read(&mut self.0, &mut out[..len])
+        }
+    }
+    let file = everything();
+    let frames = read(&file, |_| {}).unwrap();
+    let mut reader = CaptureReader::new(Bits(&file)).unwrap();
+    while reader.step(&mut |_: Item<'_>| {}).unwrap() {}
+    assert_eq!(reader.frames(), frames);
+}
+
+/// What a [`MediaSink`] was given: number, arrival in milliseconds, first byte.
+#[derive(Default)]
+struct Taken(Vec<(u64, Option<u64>, u8)>);
+
+impl MediaSink for Taken {
+    fn take(&mut self, packet: &MediaPacket<'_>) {
+        let arrived = packet.arrived.map(|at| at.as_micros() / 1_000);
+        let first = packet.payload.first().copied().unwrap_or_default();
+        self.0.push((packet.sequence, arrived, first));
+    }
+}
+
+#[test]
+fn media_is_handed_on_once_and_in_the_clear() {
+    let taken = |before: &[u8], pace| {
+        let mut file = Vec::new();
+        pcapng::section_header(&mut file, "");
+        pcapng::interface(&mut file, "");
+        if !before.is_empty() {
+            pcapng::packet(&mut file, &packet(0, before));
+        }
+        // One comes twice, one late, one padded, one of nowhere.
+        for (at, number) in [
+            (1, 65_534),
+            (2, 65_535),
+            (3, 65_535),
+            (4, 1),
+            (5, 0),
+            (6, 30_000),
+        ] {
+            pcapng::packet(&mut file, &packet(at, &rtp(number)));
+        }
+        let mut padded = rtp(2);
+        padded[0] |= 0x20;
+        padded.truncate(12);
+        padded.extend_from_slice(&[7, 0, 2]);
+        pcapng::packet(&mut file, &packet(7, &padded));
+        let mut replay = Replay::new(Settings {
+            pace,
+            ..Settings::default()
+        });
+        let mut taken = Taken::default();
+        read(&file, |item| replay.handle_to(item, &mut taken)).unwrap();
+        taken.0
+    };
+    let lap = 1 << 16;
+    let first = lap + 65_534;
+    let expected = [
+        (first, Some(20), 0x55),
+        (first + 1, Some(40), 0x55),
+        (first + 3, Some(80), 0x55),
+        (first + 2, Some(100), 0x55),
+        (first + 4, Some(140), 7),
+    ];
+    assert_eq!(taken(&[], Pace::Capture), expected);
+    let at_no_time = taken(&[], Pace::Asap);
+    assert!(at_no_time.iter().all(|(_, arrived, _)| arrived.is_none()));
+}
+
 #[test]
 fn what_is_no_capture_or_claims_too_much_ends_with_its_reason() {
     assert_eq!(read(&[], |_| ()), Err(CaptureError::Empty));

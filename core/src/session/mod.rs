@@ -135,15 +135,18 @@ impl Session {
         })
     }
 
-    /// Goes on where another stood, of the same plan, number and keys; but for what it sends, which depends on others.
+    /// Goes on where another stood, or where it stood itself later, of the same plan, number and keys; but for what it
+    /// sends, which depends on others.
     pub(crate) fn resume(
         &mut self,
         mark: &SessionMark,
         profile: ProfileName,
         keying: KeyingMaterial,
     ) {
-        let (inbound, outbound) = keying.into_contexts(self.media.plan().dtls_role);
-        self.media.install_keys(profile, inbound, outbound);
+        if !self.connected {
+            let (inbound, outbound) = keying.into_contexts(self.media.plan().dtls_role);
+            self.media.install_keys(profile, inbound, outbound);
+        }
         self.media.resume_receiving(&mark.media);
         self.transport.resume(mark.transport.clone());
         (self.opened, self.restarts) = (mark.opened, mark.restarts);

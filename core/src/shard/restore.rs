@@ -45,28 +45,43 @@ impl Shard {
         Some((session, session.mark()?))
     }
 
-    /// Sessions that go on where they stood, except those there are already, in the order in which they connected.
-    pub(crate) fn restore(&mut self, births: &[Birth]) {
-        let restored: Vec<_> = births.iter().filter(|birth| self.put(birth)).collect();
+    /// Sessions that go on where they stood, in the order in which they connected; which of them do. One that there is
+    /// already goes on where it is, unless `is_stale` says that what led to its birth is missing.
+    pub(crate) fn restore<'b>(
+        &mut self,
+        births: &'b [Birth],
+        is_stale: impl Fn(SessionId) -> bool,
+    ) -> Vec<&'b Birth> {
+        let mut restored = Vec::with_capacity(births.len());
+        for birth in births {
+            let SessionId { shard, key } = birth.session;
+            let goes_on = shard == self.id
+                && match self.sessions.find(key) {
+                    Some(_) => is_stale(birth.session) && self.renew(birth),
+                    None => self.put(birth),
+                };
+            if goes_on {
+                restored.push(birth);
+            }
+        }
+        self.hold_paths(&restored);
         // Who follows whom shows once all are there; only then is it known what each sends.
         for birth in &restored {
             if let Role::Publish { room, .. } = birth.role {
                 self.relink(room);
             }
         }
-        for birth in restored {
+        for birth in &restored {
             self.mutate(birth.session.key, |session, _| {
                 session.media.resume_sending(&birth.mark.media);
             });
         }
+        restored
     }
 
-    /// Whether a session could be restored.
+    /// Makes a session; whether it could be.
     fn put(&mut self, birth: &Birth) -> bool {
         let (id, key) = (birth.session, birth.session.key);
-        if id.shard != self.id || self.sessions.find(key).is_some() {
-            return false;
-        }
         let keying = KeyingMaterial::new(birth.profile, birth.keys.as_bytes());
         let (Ok(keying), Ok(())) = (keying, check_plan(&birth.plan)) else {
             return false;
@@ -90,16 +105,56 @@ impl Shard {
         let Ok(session) = made else {
             return false;
         };
-        for path in session.paths() {
-            self.by_path.entry(path).or_insert(key);
-        }
         self.wheel.arm(key.index, session.deadline());
         self.sessions.insert(Box::new(session));
-        self.stats.sessions_connected += 1;
         self.link_opened(key, birth.role);
-        if let Role::Publish { room, participant } = birth.role {
-            self.rooms.publish(room, participant, key);
+        self.note_restored(birth);
+        true
+    }
+
+    /// Lets a session that is there go on where it stood, with its links to others and its caches; whether it could.
+    fn renew(&mut self, birth: &Birth) -> bool {
+        let key = birth.session.key;
+        let keying = KeyingMaterial::new(birth.profile, birth.keys.as_bytes());
+        let (Ok(keying), Some(session)) = (keying, self.sessions.find_mut(key)) else {
+            return false;
+        };
+        let was_connected = session.is_connected();
+        let paths: Vec<_> = session.paths().collect();
+        let renewed = guard(|| session.resume(&birth.mark, birth.profile, keying));
+        for path in paths {
+            self.forget_path(path, key);
+        }
+        if renewed.is_err() {
+            self.remove(key, CloseReason::Requested);
+            return false;
+        }
+        self.rearm(key);
+        if !was_connected {
+            self.note_restored(birth);
         }
         true
+    }
+
+    /// A session is connected, though no handshake of it was seen.
+    fn note_restored(&mut self, birth: &Birth) {
+        self.stats.sessions_connected += 1;
+        if let Role::Publish { room, participant } = birth.role {
+            self.rooms.publish(room, participant, birth.session.key);
+        }
+    }
+
+    /// Gives paths to those who held them; one that several held, at different times, to who held it last.
+    fn hold_paths(&mut self, births: &[&Birth]) {
+        let mut births = births.to_vec();
+        births.sort_by_key(|birth| birth.at);
+        for birth in births {
+            let key = birth.session.key;
+            let Some(session) = self.sessions.find(key) else {
+                continue;
+            };
+            let held = session.paths().filter(|path| birth.held.contains(path));
+            self.by_path.extend(held.map(|path| (path, key)));
+        }
     }
 }

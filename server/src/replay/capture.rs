@@ -1,14 +1,14 @@
 //! Packet captures: the file, the keys and the meaning of payload types in, the report out.
 
-use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use antiphon_core::replay::{CaptureReader, Codecs, KeyLog, Pace, Replay, Settings};
+use antiphon_core::replay::{CaptureReader, Codecs, Item, KeyLog, Pace, Replay, Settings};
 use clap::{Args, ValueEnum};
 
 use super::progress::Progress;
-use super::{ReplayError, json, keys, table};
+use super::wav::Wavs;
+use super::{Input, ReplayError, json, keys, table, unreadable};
 
 /// What is for captures alone.
 #[derive(Clone, Debug, Args)]
@@ -33,6 +33,10 @@ pub(super) struct Options {
     /// Which clock tells when packets arrive [default: capture]
     #[arg(long, value_enum)]
     pace: Option<PaceChoice>,
+    /// Writes the sound of each stream of PCMU, PCMA or Opus to a new WAV file in this folder, as a jitter buffer and
+    /// decoder of ours play it
+    #[arg(long, value_name = "DIR")]
+    wav: Option<PathBuf>,
 }
 
 impl Options {
@@ -45,6 +49,7 @@ impl Options {
             (!self.sdp.is_empty(), "--sdp"),
             (!self.map.is_empty(), "--map"),
             (self.pace.is_some(), "--pace"),
+            (self.wav.is_some(), "--wav"),
         ];
         let mut given = given.into_iter();
         given.find_map(|(is_given, name)| is_given.then_some(name))
@@ -73,29 +78,35 @@ impl From<PaceChoice> for Pace {
     }
 }
 
-pub(super) fn run(file: &Path, options: &Options, as_json: bool) -> Result<(), ReplayError> {
-    let path = file.display().to_string();
-    let settings = settings(file, options)?;
-    let unreadable = |error| ReplayError::Unreadable {
-        path: path.clone(),
-        error,
-    };
-    let file = File::open(file).map_err(unreadable)?;
-    let len = file.metadata().map_err(unreadable)?.len();
+pub(super) fn run(input: Input<'_>, options: &Options, as_json: bool) -> Result<(), ReplayError> {
+    let path = input.path.display().to_string();
+    let settings = settings(input.path, options)?;
+    if options.wav.is_some() && settings.pace == Pace::Asap {
+        let why = "--wav plays packets when they came, and with --pace asap they come at no time";
+        return Err(ReplayError::Input(why.to_owned()));
+    }
+    let mut wavs = options.wav.as_deref().map(Wavs::start).transpose()?;
     let mut replay = Replay::new(settings);
-    let mut progress = Progress::new(len);
-    let ended = CaptureReader::new(file).and_then(|mut reader| {
-        while reader.step(&mut |item| replay.handle(item))? {
+    let mut progress = Progress::new(input.len);
+    let ended = CaptureReader::new(input.into_reader()).and_then(|mut reader| {
+        while reader.step(&mut |item: Item<'_>| match &mut wavs {
+            Some(wavs) => replay.handle_to(item, wavs),
+            None => replay.handle(item),
+        })? {
             progress.note(reader.position());
+            if wavs.as_ref().is_some_and(Wavs::has_failed) {
+                break;
+            }
         }
         Ok(())
     });
     drop(progress);
+    let written = wavs.map(Wavs::finish).transpose()?;
     let report = replay.finish();
     let text = if as_json {
-        json::object(&report, ended.as_ref().err())
+        json::object(&report, ended.as_ref().err(), written.as_ref())
     } else {
-        table::text(&report)
+        table::text(&report, written.as_ref())
     };
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())
@@ -156,8 +167,5 @@ fn key_log(path: &Path) -> Result<KeyLog, ReplayError> {
 }
 
 fn read_text(path: &Path) -> Result<String, ReplayError> {
-    std::fs::read_to_string(path).map_err(|error| ReplayError::Unreadable {
-        path: path.display().to_string(),
-        error,
-    })
+    std::fs::read_to_string(path).map_err(|error| unreadable(path, error))
 }

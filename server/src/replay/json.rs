@@ -4,10 +4,24 @@ use antiphon_core::replay::{CaptureError, Pace, Report, StreamReport, Totals};
 use serde_json::{Map, Value, json};
 
 use super::warnings;
+use super::wav::{AllWritten, Written};
 
-/// The object and a line feed. Fields stand in the order of their names: the same replay prints the same bytes.
-pub(super) fn object(report: &Report, error: Option<&CaptureError>) -> String {
-    let streams: Vec<Value> = report.streams.iter().map(stream).collect();
+/// The object and a line feed. Fields stand in the order of their names: the same replay prints the same bytes. If sound
+/// was written, each stream says what of it.
+pub(super) fn object(
+    report: &Report,
+    error: Option<&CaptureError>,
+    written: Option<&AllWritten>,
+) -> String {
+    let streams = report.streams.iter().map(|one| {
+        let mut object = stream(one);
+        if let (Some(written), Some(object)) = (written, object.as_object_mut()) {
+            let written = written.get(&(one.flow, one.ssrc));
+            object.insert("playout".to_owned(), written.map(playout).into());
+        }
+        object
+    });
+    let streams: Vec<Value> = streams.collect();
     let mut totals = totals(&report.totals);
     totals.insert("pace".to_owned(), pace(report.pace).into());
     totals.insert("warnings".to_owned(), warnings::of(report).into());
@@ -58,6 +72,27 @@ fn stream(stream: &StreamReport) -> Value {
         "bitrate": stream.bitrate,
         "talk_spurts": stream.talk_spurts,
         "decrypted": stream.opened,
+    })
+}
+
+fn playout(written: &Option<Written>) -> Value {
+    let Some(Written {
+        file,
+        is_cut,
+        report,
+    }) = written
+    else {
+        return json!({"file": null});
+    };
+    json!({
+        "file": file,
+        "cut": is_cut,
+        "codec": report.codec.name(),
+        "rate": report.rate.hz(),
+        "seconds": report.duration.as_secs_f64(),
+        "skipped_seconds": report.skipped.as_secs_f64(),
+        "target_delay_ms": report.target.as_secs_f64() * 1e3,
+        "stats": report.stats,
     })
 }
 

@@ -8,10 +8,11 @@ mod keys;
 mod progress;
 mod table;
 mod warnings;
+mod wav;
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::path::PathBuf;
+use std::io::{self, Cursor, Read, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use antiphon_core::journal::MAGIC;
@@ -21,6 +22,8 @@ use clap::Args;
 const EXIT_DIFFERS: u8 = 1;
 /// Of a recording that cannot be read, or not to its end, and of arguments that are wrong.
 const EXIT_FAILED: u8 = 2;
+/// Whoever read what we said reads no more: as if the signal of that had ended us.
+const EXIT_UNHEARD: u8 = 128 + 13;
 
 /// The arguments of `antiphon replay`.
 #[derive(Clone, Debug, Args)]
@@ -86,8 +89,12 @@ enum ReplayError {
     #[error("{path}: {error}")]
     Unreadable { path: String, error: io::Error },
     /// A file cannot be made.
-    #[error("{path}: {error}; it must be a new file in a folder that is there")]
-    Unwritable { path: String, error: io::Error },
+    #[error("{path}: {error}{advice}")]
+    Unwritable {
+        path: String,
+        error: io::Error,
+        advice: &'static str,
+    },
     /// A file or argument that was named says something wrong.
     #[error("{0}")]
     Input(String),
@@ -116,12 +123,30 @@ enum ReplayError {
     Output(io::Error),
 }
 
+fn unwritable(path: &Path, error: io::Error) -> ReplayError {
+    let advice = match error.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound => {
+            "; it must be a new file in a folder that is there"
+        }
+        _ => "",
+    };
+    let path = path.display().to_string();
+    ReplayError::Unwritable {
+        path,
+        error,
+        advice,
+    }
+}
+
 /// Replays the file and reports on standard output. Anything but a whole, readable file ends in a failure.
 #[must_use]
 pub fn run(arguments: &Arguments) -> ExitCode {
     match replay(arguments) {
         Ok(Outcome::Agrees) => ExitCode::SUCCESS,
         Ok(Outcome::Differs) => ExitCode::from(EXIT_DIFFERS),
+        Err(ReplayError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::from(EXIT_UNHEARD)
+        }
         Err(error) => {
             // The last words; if they cannot be said, the exit code still tells.
             writeln!(io::stderr(), "antiphon replay: {error}").ok();
@@ -131,33 +156,59 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn replay(arguments: &Arguments) -> Result<Outcome, ReplayError> {
+    let (path, journal, capture) = (&arguments.file, &arguments.journal, &arguments.capture);
     let other_kind = |option, wanted, found| ReplayError::OtherKind {
         option,
         wanted,
-        path: arguments.file.display().to_string(),
+        path: path.display().to_string(),
         found,
     };
-    let (file, journal, capture) = (&arguments.file, &arguments.journal, &arguments.capture);
-    match kind_of(arguments)? {
-        Kind::Capture => match journal.given() {
+    let input = Input::open(path)?;
+    match Kind::of(&input.first) {
+        Some(Kind::Capture) => match journal.given() {
             Some(option) => Err(other_kind(option, "journals", "a capture")),
-            None => capture::run(file, capture, arguments.json).map(|()| Outcome::Agrees),
+            None => capture::run(input, capture, arguments.json).map(|()| Outcome::Agrees),
         },
-        Kind::Journal => match capture.given() {
+        Some(Kind::Journal) => match capture.given() {
             Some(option) => Err(other_kind(option, "captures", "a journal")),
-            None => journal::run(file, journal, arguments.json),
+            None => journal::run(input, journal, arguments.json),
         },
+        None => Err(ReplayError::UnknownKind(path.display().to_string())),
     }
 }
 
-fn kind_of(arguments: &Arguments) -> Result<Kind, ReplayError> {
-    let path = || arguments.file.display().to_string();
-    let mut first = Vec::with_capacity(MAGIC.len());
-    File::open(&arguments.file)
-        .and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut first))
-        .map_err(|error| ReplayError::Unreadable {
-            path: path(),
-            error,
-        })?;
-    Kind::of(&first).ok_or_else(|| ReplayError::UnknownKind(path()))
+/// A recording whose first bytes were read. It is opened once, as a pipe gives everything once.
+struct Input<'a> {
+    path: &'a Path,
+    first: Vec<u8>,
+    rest: File,
+    /// Bytes of a file; 0 of a pipe.
+    len: u64,
+}
+
+impl<'a> Input<'a> {
+    fn open(path: &'a Path) -> Result<Self, ReplayError> {
+        let unreadable = |error| unreadable(path, error);
+        let rest = File::open(path).map_err(unreadable)?;
+        let len = rest.metadata().map_err(unreadable)?.len();
+        let mut first = Vec::with_capacity(MAGIC.len());
+        let read = (&rest).take(MAGIC.len() as u64).read_to_end(&mut first);
+        read.map_err(unreadable)?;
+        Ok(Self {
+            path,
+            first,
+            rest,
+            len,
+        })
+    }
+
+    /// All of it.
+    fn into_reader(self) -> impl Read {
+        Cursor::new(self.first).chain(self.rest)
+    }
+}
+
+fn unreadable(path: &Path, error: io::Error) -> ReplayError {
+    let path = path.display().to_string();
+    ReplayError::Unreadable { path, error }
 }

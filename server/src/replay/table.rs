@@ -3,7 +3,9 @@
 use antiphon_core::replay::{Report, StreamReport, Totals};
 
 use super::columns::{self, line};
+use super::wav::{AllWritten, Written};
 use super::{json, warnings};
+use crate::limits::WAV_FILES_MAX;
 
 const HEAD: [&str; 15] = [
     "SSRC", "from", "to", "types", "clock", "packets", "unique", "copies", "late", "missing",
@@ -12,8 +14,25 @@ const HEAD: [&str; 15] = [
 /// Columns of text, which stand at the left.
 const TEXT_COLUMNS: usize = 4;
 
-/// Streams, totals and warnings.
-pub(super) fn text(report: &Report) -> String {
+const SOUND_HEAD: [&str; 13] = [
+    "SSRC",
+    "codec",
+    "file",
+    "seconds",
+    "played",
+    "late",
+    "refused",
+    "FEC",
+    "made up ms",
+    "faster ms",
+    "slower ms",
+    "delay ms",
+    "aimed at",
+];
+const SOUND_TEXT_COLUMNS: usize = 3;
+
+/// Streams, sound if some was written, totals and warnings.
+pub(super) fn text(report: &Report, written: Option<&AllWritten>) -> String {
     let mut text = String::new();
     if report.streams.is_empty() {
         text.push_str("no RTP streams\n");
@@ -22,11 +41,80 @@ pub(super) fn text(report: &Report) -> String {
         columns::write(&mut text, HEAD, TEXT_COLUMNS, &rows);
     }
     text.push('\n');
+    if let Some(written) = written {
+        sound(&mut text, written);
+        text.push('\n');
+    }
     totals(&mut text, report);
     for warning in warnings::of(report) {
         line(&mut text, &format!("  ! {warning}"));
     }
     text
+}
+
+/// What was heard of each stream.
+fn sound(text: &mut String, written: &AllWritten) {
+    let rows = written.iter().filter_map(|((_, ssrc), written)| {
+        let Written { file, report, .. } = written.as_ref()?;
+        let stats = &report.stats;
+        let ms = |samples: u64| (samples * 1_000 / u64::from(report.rate.hz())).to_string();
+        let heard = stats.jitter_buffer_emitted_count;
+        let delay = stats.jitter_buffer_delay.checked_div(heard);
+        let delay = delay.map_or("-".to_owned(), |micros| (micros / 1_000).to_string());
+        let name = file.file_name().unwrap_or_default();
+        Some([
+            format!("{ssrc:08x}"),
+            report.codec.name().to_owned(),
+            name.to_string_lossy().into_owned(),
+            format!("{:.3}", report.duration.as_secs_f64()),
+            stats.packets_played.to_string(),
+            stats.packets_late.to_string(),
+            stats.packets_refused.to_string(),
+            stats.fec_packets_received.to_string(),
+            ms(stats.concealed_samples),
+            ms(stats.removed_samples_for_acceleration),
+            ms(stats.inserted_samples_for_deceleration),
+            delay,
+            report.target.as_millis().to_string(),
+        ])
+    });
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        line(
+            text,
+            "no sound: no stream of PCMU, PCMA or Opus in the clear (see --map and --keys)",
+        );
+    } else {
+        columns::write(text, SOUND_HEAD, SOUND_TEXT_COLUMNS, &rows);
+    }
+    let beyond = written.values().filter(|written| written.is_none()).count();
+    if beyond > 0 {
+        line(
+            text,
+            &format!("  ! {beyond} more streams have no file: {WAV_FILES_MAX} is the most"),
+        );
+    }
+    for Written {
+        file,
+        is_cut,
+        report,
+    } in written.values().flatten()
+    {
+        let file = file.display();
+        if *is_cut {
+            line(
+                text,
+                &format!("  ! {file} is cut: all files together have 4 GiB at most"),
+            );
+        }
+        if !report.skipped.is_zero() {
+            let skipped = report.skipped.as_secs_f64();
+            line(
+                text,
+                &format!("  ! {file}: {skipped:.0} s of pauses longer than a minute are left out"),
+            );
+        }
+    }
 }
 
 fn totals(text: &mut String, report: &Report) {

@@ -1,10 +1,12 @@
 //! Journals of simulated calls, replayed by the program.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use antiphon_core::journal::{Lost, Payloads, Reader, Record, begin, put};
+use antiphon_core::journal::{EndReason, Lost, Payloads, Reader, Record, Retention, begin, put};
+use antiphon_core::message::Event;
 use antiphon_core::sim::peer::{Picture, Speech};
 use antiphon_core::sim::scenario::{Scenario, Setting};
 use serde_json::Value;
@@ -107,6 +109,195 @@ fn a_whole_journal_is_exact_and_its_report_adds_up() {
     let table = String::from_utf8(output.stdout).expect("text");
     assert!(table.starts_with("exact: all "), "{table}");
     assert!(table.contains("publish room 0 as 3"), "{table}");
+    assert_eq!(
+        table.matches(" peer_closed ").count(),
+        16,
+        "why each ended: {table}"
+    );
+}
+
+/// What a command was told on its standard input, with this exit code.
+fn told_of(arguments: &[&str], input: &[u8], code: i32) -> (String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_antiphon"))
+        .arg("replay")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    let mut pipe = child.stdin.take().expect("a pipe");
+    let input = input.to_vec();
+    // Whoever refuses the input does not read it.
+    let writer = std::thread::spawn(move || pipe.write_all(&input).is_ok());
+    let output = child.wait_with_output().expect("it ends");
+    writer.join().expect("it does not panic");
+    let [told, error] =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).expect("text"));
+    assert_eq!(output.status.code(), Some(code), "{told}{error}");
+    (told, error)
+}
+
+#[test]
+fn a_recording_can_come_through_a_pipe() {
+    // More than a pipe holds, and than there is room for at once.
+    let journal = call(Payloads::Full);
+    assert!(journal.len() > 300_000);
+    let (report, _) = told_of(&["/dev/stdin", "--json"], &journal, 0);
+    let report: Value = serde_json::from_str(&report).expect("it is JSON");
+    assert_eq!(report["verdict"], "exact");
+    let path = write("piped.journal", &journal);
+    let to = path.with_extension("pcapng");
+    for left in [&to, &to.with_extension("pcapng.keys.json")] {
+        std::fs::remove_file(left).ok();
+    }
+    let (exported, _) = replayed(&path, &["--export", text(&to)]);
+    let capture = std::fs::read(&to).expect("it was written");
+    let (report, _) = told_of(&["/dev/stdin", "--json"], &capture, 0);
+    let report: Value = serde_json::from_str(&report).expect("it is JSON");
+    let all = |way: &str| exported[way]["datagrams"].as_u64().expect("a number");
+    assert_eq!(report["totals"]["udp"], all("received") + all("sent"));
+    let (_, error) = told_of(&["/dev/stdin", "--step"], &journal, 2);
+    assert!(error.contains("answers from standard input"), "{error}");
+}
+
+#[test]
+fn whoever_reads_no_more_ends_it_quietly() {
+    let path = write("unheard.journal", &call(Payloads::Full));
+    for manner in ["--events", "--step", "--json"] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_antiphon"))
+            .args(["replay", text(&path), manner])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program runs");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), &*error), (Some(141), ""), "{manner}");
+    }
+}
+
+#[test]
+fn what_can_print_nothing_is_refused_with_a_reason() {
+    let path = write("nothing.journal", &call(Payloads::Full));
+    let refused = |arguments: &[&str], said: &str| {
+        let output = antiphon(&[&[text(&path)], arguments].concat());
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        assert!(error.contains(said), "{arguments:?}: {error}");
+        assert!(!error.contains("panicked"), "{error}");
+    };
+    refused(
+        &["--from", "2s", "--until", "1s"],
+        "--from 2s is after --until 1s",
+    );
+    refused(
+        &["--events", "--from", "1h"],
+        "--from 3600s is after its last turn",
+    );
+    refused(&["--json", "--until", "0"], "is before its first turn");
+    refused(&["--session", "0-99-0"], "it has no session 0-99-0");
+    refused(&["--session", "3"], "invalid value '3'");
+    for time in ["1m1m", "-1s", "1:99", "soon", "1e300"] {
+        refused(&[&format!("--from={time}")], "a time is seconds");
+    }
+    let twice = ["--set", "report_interval=1s", "--set", "report_interval=2s"];
+    refused(&twice, "--set report_interval is given twice");
+    refused(&["--set", "report_interval"], "not NAME=TIME");
+}
+
+/// The journal as the end of a ring would be.
+fn as_ring(journal: &[u8]) -> Vec<u8> {
+    let (mut header, reader) = Reader::new(journal).expect("it begins well");
+    header.retention = Retention::Ring { bytes: 1 << 20 };
+    let mut ring = begin(header);
+    reader.for_each(|record| put(&mut ring, &record.expect("it is whole")));
+    ring
+}
+
+#[test]
+fn what_the_replay_of_a_ring_makes_up_is_marked() {
+    let ring = as_ring(&call(Payloads::Full));
+    let is_end = |record: &Record<'_>| {
+        let Record::Event(event) = record else {
+            return false;
+        };
+        matches!(**event, Event::Closed { session, .. } if session.key.index == 2)
+    };
+    let unended = altered(&ring, |record| !is_end(record));
+    let (sound, code) = replayed(&write("ring.journal", &ring), &["--events"]);
+    assert_eq!((code, &sound["verdict"]), (Some(0), &"from-birth".into()));
+    assert_eq!(sound["made_up"], 0);
+    let path = write("made-up.journal", &unended);
+    let (report, _) = replayed(&path, &["--events"]);
+    let lines = report["timeline"].as_array().expect("a list");
+    let made_up: Vec<_> = lines
+        .iter()
+        .filter(|line| line["made_up"] == true)
+        .collect();
+    assert!(!made_up.is_empty() && made_up.iter().all(|line| line["event"] == "closed"));
+    assert_eq!(report["made_up"], made_up.len());
+    let output = antiphon(&[text(&path), "--events"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(told.contains("closed peer_closed (made up"), "{told}");
+    assert!(told.contains(" of the events were made up"), "{told}");
+}
+
+#[test]
+fn a_difference_says_what_differs_and_that_another_version_recorded() {
+    let journal = call(Payloads::Full);
+    let other = altered(&journal, |record| {
+        if let Record::Event(event) = record
+            && let Event::Opened { local, .. } = event.to_mut()
+        {
+            local.ice.password.push('x');
+        }
+        true
+    });
+    let by = |software: &str| {
+        let (mut header, reader) = Reader::new(&other).expect("it begins well");
+        header.software = software.to_owned();
+        let mut journal = begin(header);
+        reader.for_each(|record| put(&mut journal, &record.expect("it is whole")));
+        journal
+    };
+    let path = write("other-password.journal", &by(env!("CARGO_PKG_VERSION")));
+    let (report, code) = replayed(&path, &[]);
+    assert_eq!((code, &report["why"]), (Some(1), &Value::Null));
+    let what = report["difference"]["what"].as_str().expect("a sentence");
+    assert_eq!(what.matches("opened").count(), 1, "{what}");
+    assert!(what.contains("credentials"), "{what}");
+    let path = write("older.journal", &by("0.0.1"));
+    let (report, _) = replayed(&path, &[]);
+    let why = report["why"].as_str().expect("a sentence");
+    assert!(why.contains("version \"0.0.1\" recorded it"), "{why}");
+    let output = antiphon(&[text(&path)]);
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    let first = table.lines().next().expect("a verdict");
+    assert!(
+        first.starts_with("differs: ") && first.ends_with(why),
+        "{first}"
+    );
+}
+
+#[test]
+fn where_there_is_no_figure_there_is_no_number() {
+    let journal = call(Payloads::Full);
+    let (header, _) = Reader::new(&journal).expect("it begins well");
+    let mut empty = begin(header);
+    put(&mut empty, &Record::End(EndReason::Stopped));
+    let path = write("empty.journal", &empty);
+    let (report, code) = replayed(&path, &[]);
+    assert_eq!((code, &report["verdict"]), (Some(0), &"exact".into()));
+    for figure in ["first", "last", "seconds"] {
+        assert_eq!(report["journal"][figure], Value::Null, "{figure}");
+    }
+    assert_eq!(report["journal_seconds_per_second"], Value::Null);
+    let output = antiphon(&[text(&path)]);
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(table.contains("Journal without a turn"), "{table}");
 }
 
 #[test]
@@ -255,21 +446,10 @@ fn options_of_the_other_kind_are_refused() {
 
 #[test]
 fn stepping_shows_a_turn_at_a_time() {
-    use std::io::Write as _;
     let path = write("step.journal", &call(Payloads::Full));
     let step = |answers: &[u8]| {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_antiphon"))
-            .args(["replay", text(&path), "--step", "--session", "0-1-0"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program runs");
-        let mut input = child.stdin.take().expect("a pipe");
-        input.write_all(answers).expect("it reads");
-        drop(input);
-        let output = child.wait_with_output().expect("it ends");
-        assert!(output.status.success());
-        String::from_utf8(output.stdout).expect("text")
+        let arguments = [text(&path), "--step", "--session", "0-1-0"];
+        told_of(&arguments, answers, 0).0
     };
     let turns = |text: &str| {
         let numbered = |part: &&str| part.starts_with(|first: char| first.is_ascii_digit());
@@ -284,6 +464,11 @@ fn stepping_shows_a_turn_at_a_time() {
     assert!(shown.contains("STUN of"), "{shown}");
     assert!(!shown.contains(" 0-2-0 "), "{shown}");
     assert!(shown.contains("stopped after "), "{shown}");
-    // Whoever does not answer any more does not hold it up.
-    assert!(turns(&step(b"")) > 100);
+    // Whoever does not answer any more ends it, and whoever says something else is told what can be said.
+    assert_eq!(turns(&step(b"")), 1);
+    assert_eq!(turns(&step(b"3\n")), 4);
+    let shown = step(b"next\n\xff\n99999999999999999999\n-1\n\n");
+    assert_eq!(shown.matches("Enter goes on").count(), 4, "{shown}");
+    assert_eq!(turns(&shown), 2, "{shown}");
+    assert!(shown.contains("stopped after "), "{shown}");
 }

@@ -6,6 +6,7 @@ mod journal;
 mod keyed;
 mod tools;
 mod truth;
+mod wav;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,8 +1,9 @@
 //! What else can be done with a journal: comparing, exporting, redacting, finding a fault.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use antiphon_core::journal::{Payloads, Record};
+use antiphon_core::journal::{EndReason, Payloads, Reader, Record, begin, put};
 use antiphon_core::session::transport::HandshakeResult;
 use serde_json::Value;
 
@@ -50,10 +51,49 @@ fn an_export_holds_every_datagram_and_opens_with_its_keys() {
     assert_eq!(totals["decrypted"].as_u64(), all, "{totals:#}");
     let (unkeyed, _) = replayed(&to, &[]);
     assert_eq!(unkeyed["totals"]["decrypted"], 0, "the keys are not in it");
-    // Neither file is written over.
-    let again = antiphon(&[text(&path), "--export", text(&to)]);
-    assert_eq!(again.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&again.stderr).contains("new file"));
+    // Neither file is written over, nor is one of them without the other.
+    let refused = |blamed: &Path| {
+        let again = antiphon(&[text(&path), "--export", text(&to)]);
+        let error = String::from_utf8_lossy(&again.stderr).into_owned();
+        assert_eq!(again.status.code(), Some(2));
+        let blamed = format!("{}: ", blamed.display());
+        assert!(
+            error.contains(&blamed) && error.contains("new file"),
+            "{error}"
+        );
+    };
+    std::fs::remove_file(&keys).expect("it is there");
+    refused(&to);
+    assert!(!keys.exists());
+    std::fs::rename(&to, &keys).expect("it is there");
+    refused(&keys);
+    assert!(!to.exists(), "nothing is written");
+}
+
+/// A limit on the length of files is a disk that is full.
+#[test]
+fn where_there_is_no_room_nothing_is_left() {
+    let path = write("no-room.journal", &call(Payloads::Full));
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("no-room");
+    std::fs::create_dir_all(&folder).expect("the test folder can be written");
+    for (manner, name) in [("--export", "call.pcapng"), ("--redact", "shared.journal")] {
+        let to = folder.join(name);
+        let script = "trap '' XFSZ; ulimit -f 16; exec \"$@\"";
+        let output = Command::new("sh")
+            .args(["-c", script, "sh", env!("CARGO_BIN_EXE_antiphon")])
+            .args(["replay", text(&path), manner, text(&to)])
+            .output()
+            .expect("the shell runs");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(
+            error.contains(text(&to)) && error.contains("File too large"),
+            "{error}"
+        );
+        assert!(!error.contains("new file"), "that is no help: {error}");
+        let left = std::fs::read_dir(&folder).expect("it is there").count();
+        assert_eq!(left, 0, "{manner}");
+    }
 }
 
 #[test]
@@ -69,6 +109,15 @@ fn a_redacted_journal_is_shown_with_the_same_timeline_and_cannot_be_played() {
         assert_eq!(shown[figure], whole[figure], "{figure}");
     }
     assert_eq!(shown["sent"]["datagrams"], whole["sent"]["datagrams"]);
+    for figure in [
+        &shown["sent"]["bytes"],
+        &shown["digest"],
+        &shown["turns_agreed"],
+    ] {
+        assert_eq!(*figure, Value::Null, "it is not known");
+    }
+    let sessions = shown["sessions"].as_array().expect("a list");
+    assert!(sessions.iter().all(|session| session["sent"].is_null()));
     let times = |report: &Value| -> Vec<(Value, Value)> {
         let lines = report["timeline"].as_array().expect("a list");
         let line = |line: &Value| (line["at"].clone(), line["event"].clone());
@@ -103,6 +152,18 @@ fn a_journal_differs_from_another_and_not_from_itself() {
     let output = antiphon(&[text(&one), "--diff", text(&other)]);
     let table = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(table.contains("the first event that differs"), "{table}");
+    assert_eq!(report["verdicts"], serde_json::json!(["exact", "differs"]));
+    let [first, second] = [&one, &other].map(|path| path.display());
+    let heads = format!("1: {first} (exact)\n2: {second} (differs)\n");
+    assert!(table.starts_with(&heads), "{table}");
+    // A session that is not there has no figures.
+    let bytes = std::fs::read(&one).expect("it is there");
+    let (header, _) = Reader::new(&bytes).expect("it begins well");
+    let mut empty = begin(header);
+    put(&mut empty, &Record::End(EndReason::Stopped));
+    let empty = write("nobody.journal", &empty);
+    let (report, _) = replayed(&one, &["--diff", text(&empty)]);
+    assert_eq!(report["sessions"][0]["sent"][1], Value::Null);
 }
 
 #[test]

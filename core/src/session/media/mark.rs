@@ -44,11 +44,19 @@ impl Media {
         for (track, mark) in self.tracks.iter_mut().zip(&mark.tracks) {
             (track.source, track.told) = (mark.source, mark.told);
         }
-        for mark in mark.receivers.iter().take(SESSION_SSRCS_MAX) {
-            let is_new = self.find_place(mark.ssrc).is_err();
-            if is_new && usize::from(mark.media) < self.plan.media.len() {
-                let announced = self.plan.media.iter().any(|it| announces(it, mark.ssrc));
-                self.put_receiver(Receiver::resumed(*mark, announced));
+        let sections = self.plan.media.len();
+        let marks = mark.receivers.iter();
+        for mark in marks.filter(|mark| usize::from(mark.media) < sections) {
+            match self.find_place(mark.ssrc) {
+                Ok(found) => {
+                    let (_, place) = self.receiver_places[found];
+                    self.receivers[usize::from(place)].resume(*mark);
+                }
+                Err(_) if self.receivers.len() < SESSION_SSRCS_MAX => {
+                    let announced = self.plan.media.iter().any(|it| announces(it, mark.ssrc));
+                    self.put_receiver(Receiver::resumed(*mark, announced));
+                }
+                Err(_) => {}
             }
         }
     }

@@ -105,6 +105,17 @@ impl Receiver {
         }
     }
 
+    /// Goes on where it stood later, unless it stands there as it is.
+    pub(crate) fn resume(&mut self, mark: ReceiverMark) {
+        if self.window.highest() != mark.highest {
+            let keyframes = self.keyframes;
+            *self = Self {
+                keyframes,
+                ..Self::resumed(mark, self.announced)
+            };
+        }
+    }
+
     pub(crate) fn new(
         (ssrc, announced): (u32, bool),
         media: u8,

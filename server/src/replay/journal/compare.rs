@@ -9,13 +9,15 @@ use serde_json::{Value, json};
 use super::describe::Told;
 use super::json::seconds;
 use super::ledger::{SessionRow, What};
-use super::play::{Flow, Played, Turn};
+use super::play::{Flow, Played, Turn, Verdict};
 use crate::replay::ReplayError;
 use crate::replay::columns::{self, line};
 
 /// One of the two.
 pub(super) struct Side {
     pub(super) name: String,
+    /// What its own replay showed.
+    pub(super) verdict: Verdict,
     /// Why it is no more than a part of the run.
     pub(super) partial: Option<ReplayError>,
     pub(super) played: Played,
@@ -95,18 +97,20 @@ impl Comparison {
             .collect()
     }
 
-    fn rows(&self, session: SessionId) -> [SessionRow; 2] {
-        self.sides.each_ref().map(|side| {
-            let known = side.played.ledger.sessions.get(&session);
-            known.cloned().unwrap_or_default()
-        })
+    /// `None`: it is not there.
+    fn rows(&self, session: SessionId) -> [Option<&SessionRow>; 2] {
+        let sides = self.sides.each_ref();
+        sides.map(|side| side.played.ledger.sessions.get(&session))
     }
 
     fn differs_in(&self, session: SessionId) -> bool {
+        let figures = |row: Option<&SessionRow>| {
+            let row = row?;
+            let reason = row.closed.map(|(_, reason)| reason);
+            Some((row.events, row.received, row.sent, reason))
+        };
         let [one, other] = self.rows(session);
-        let reason = |row: &SessionRow| row.closed.map(|(_, reason)| reason);
-        (one.events, one.received, one.sent, reason(&one))
-            != (other.events, other.received, other.sent, reason(&other))
+        figures(one) != figures(other)
     }
 
     fn kinds(&self) -> BTreeSet<&'static str> {
@@ -124,9 +128,10 @@ impl Comparison {
     /// For a person.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
-        let [one, other] = self.sides.each_ref().map(|side| side.name.as_str());
-        line(&mut text, &format!("1: {one}"));
-        line(&mut text, &format!("2: {other}"));
+        for (side, number) in self.sides.iter().zip(1..) {
+            let (name, verdict) = (&side.name, side.verdict.name());
+            line(&mut text, &format!("{number}: {name} ({verdict})"));
+        }
         text.push('\n');
         match self.first() {
             None => line(&mut text, "they tell the same events"),
@@ -165,19 +170,22 @@ impl Comparison {
 
     fn row(&self, session: SessionId) -> [String; 8] {
         let [one, other] = self.rows(session);
-        let ended = |row: &SessionRow| {
-            row.closed.map_or("still open".to_owned(), |(at, reason)| {
-                format!("{at} {}", reason.name())
-            })
+        let ended = |row: Option<&SessionRow>| match row.map(|row| row.closed) {
+            Some(Some((at, reason))) => format!("{at} {}", reason.name()),
+            Some(None) => "still open".to_owned(),
+            None => "-".to_owned(),
+        };
+        let count = |row: Option<&SessionRow>, of: fn(&SessionRow) -> u64| {
+            row.map_or("-".to_owned(), |row| of(row).to_string())
         };
         [
             session.to_string(),
-            ended(&one),
-            ended(&other),
-            one.events.to_string(),
-            other.events.to_string(),
-            one.sent.to_string(),
-            other.sent.to_string(),
+            ended(one),
+            ended(other),
+            count(one, |row| row.events),
+            count(other, |row| row.events),
+            count(one, |row| row.sent),
+            count(other, |row| row.sent),
             mark(self.differs_in(session)),
         ]
     }
@@ -203,16 +211,15 @@ impl Comparison {
             .map(|kind| (kind.to_owned(), json!(self.count(kind))))
             .collect();
         let sessions = self.sessions().into_iter().map(|session| {
-            let [one, other] = self.rows(session);
-            let closed = |row: &SessionRow| row.closed.map(|(at, _)| seconds(at));
-            let reason = |row: &SessionRow| row.closed.map(|(_, reason)| reason.name());
+            let rows = self.rows(session);
+            let both = |of: fn(&SessionRow) -> Value| rows.map(|row| row.map(of));
             json!({
                 "session": session.to_string(),
-                "events": [one.events, other.events],
-                "received": [one.received, other.received],
-                "sent": [one.sent, other.sent],
-                "closed": [closed(&one), closed(&other)],
-                "reason": [reason(&one), reason(&other)],
+                "events": both(|row| row.events.into()),
+                "received": both(|row| row.received.into()),
+                "sent": both(|row| row.sent.into()),
+                "closed": both(|row| row.closed.map(|(at, _)| seconds(at)).into()),
+                "reason": both(|row| row.closed.map(|(_, reason)| reason.name()).into()),
                 "differs": self.differs_in(session),
             })
         });
@@ -220,6 +227,7 @@ impl Comparison {
             "kind": "comparison",
             "agrees": self.agrees(),
             "names": both(&|side| side.name.clone().into()),
+            "verdicts": both(&|side| side.verdict.name().into()),
             "first_difference": first,
             "events": kinds,
             "sessions": sessions.collect::<Vec<_>>(),

@@ -5,6 +5,9 @@ use antiphon_core::message::{Command, Event, Role, Target};
 use antiphon_core::plan::IceCredentials;
 use antiphon_core::wire::{Class, classify};
 
+/// Beside an event that the run did not tell.
+const MADE_UP: &str = "(made up: not in the journal)";
+
 /// An event in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Told {
@@ -14,12 +17,15 @@ pub(super) struct Told {
     pub(super) what: String,
     /// What it says that was measured.
     pub(super) measured: String,
+    /// The replay of a ring told it, and the run did not.
+    pub(super) is_made_up: bool,
 }
 
 impl Told {
     /// The words in a row.
     pub(super) fn text(&self) -> String {
-        let words = [self.kind, &self.what, &self.measured];
+        let made_up = if self.is_made_up { MADE_UP } else { "" };
+        let words = [self.kind, &self.what, &self.measured, made_up];
         let words = words.into_iter().filter(|word| !word.is_empty());
         words.collect::<Vec<_>>().join(" ")
     }
@@ -69,6 +75,7 @@ pub(super) fn event(event: &Event) -> Told {
         kind,
         what,
         measured,
+        is_made_up: false,
     }
 }
 

@@ -1,6 +1,5 @@
 //! The datagrams of a run as a capture, those that were sent made again, and the SRTP keys beside it.
 
-use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,14 +16,16 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::ledger;
-use crate::secret_file;
+use crate::replay::{ReplayError, unwritable};
+use crate::secret_file::{self, Draft};
 
 /// Bytes gathered before they are written.
 const GATHERED_BYTES: usize = 256 << 10;
 
 /// A capture under way.
 pub(super) struct Export {
-    file: File,
+    file: Draft,
+    path: PathBuf,
     blocks: Vec<u8>,
     unix: Duration,
     local_port: u16,
@@ -41,13 +42,18 @@ pub(super) fn keys_path(capture: &Path) -> PathBuf {
 }
 
 impl Export {
-    /// Begins the file.
-    pub(super) fn start(path: &Path, header: &Header) -> io::Result<Self> {
+    /// Begins the file. Neither it nor that of its keys may be there.
+    pub(super) fn start(path: &Path, header: &Header) -> Result<Self, ReplayError> {
+        let keys = keys_path(path);
+        if keys.symlink_metadata().is_ok() {
+            return Err(unwritable(&keys, io::ErrorKind::AlreadyExists.into()));
+        }
         let mut blocks = Vec::with_capacity(2 * GATHERED_BYTES);
         pcapng::section_header(&mut blocks, concat!("Antiphon ", env!("CARGO_PKG_VERSION")));
         pcapng::interface(&mut blocks, &format!("shard-{}", header.shard.0));
         Ok(Self {
-            file: secret_file::create(path)?,
+            file: Draft::begin(path).map_err(|error| unwritable(path, error))?,
+            path: path.to_owned(),
             blocks,
             unix: header.unix,
             local_port: 0,
@@ -57,17 +63,25 @@ impl Export {
         })
     }
 
-    /// Ends the file, and writes the keys beside it if there are any; tells where.
-    pub(super) fn finish(mut self, path: &Path) -> io::Result<Option<PathBuf>> {
+    /// Ends the file, and writes the keys beside it if there are any; tells where. If one of the two cannot be, there is
+    /// neither.
+    pub(super) fn finish(mut self) -> Result<Option<PathBuf>, ReplayError> {
         self.write();
-        self.written?;
+        let of_capture = |error| unwritable(&self.path, error);
+        self.written.map_err(of_capture)?;
         if self.keys.is_empty() {
+            self.file.finish().map_err(of_capture)?;
             return Ok(None);
         }
         let keys = json!({"keys": self.keys});
         let text = Zeroizing::new(format!("{keys:#}\n"));
-        let path = keys_path(path);
-        secret_file::create(&path)?.write_all(text.as_bytes())?;
+        let path = keys_path(&self.path);
+        secret_file::write(&path, text.as_bytes()).map_err(|error| unwritable(&path, error))?;
+        if let Err(error) = self.file.finish() {
+            // Of no use alone, and secret; that it cannot be taken away is the lesser trouble.
+            std::fs::remove_file(&path).ok();
+            return Err(of_capture(error));
+        }
         Ok(Some(path))
     }
 

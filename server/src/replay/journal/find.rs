@@ -1,7 +1,7 @@
 //! `--bisect`: the shortest beginning of a journal that still faults a session, or still differs.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,7 +13,7 @@ use super::describe;
 use super::json::seconds;
 use super::play::{Flow, Manner, Played, Turn, Verdict};
 use super::{Journal, print, table, unusable};
-use crate::replay::{Outcome, ReplayError};
+use crate::replay::{Outcome, ReplayError, unwritable};
 use crate::secret_file;
 
 /// What a search found, and the words of the panic that made the fault.
@@ -54,12 +54,7 @@ pub(super) fn run(
     };
     let prefix = std::mem::take(&mut found.prefix);
     if let Some(out) = out {
-        secret_file::create(out)
-            .and_then(|mut file| file.write_all(&prefix))
-            .map_err(|error| ReplayError::Unwritable {
-                path: out.display().to_string(),
-                error,
-            })?;
+        secret_file::write(out, &prefix).map_err(|error| unwritable(out, error))?;
     }
     let panic = words.lock().unwrap_or_else(PoisonError::into_inner).take();
     let told = Told { found, panic };

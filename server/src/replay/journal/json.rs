@@ -19,7 +19,7 @@ pub(super) fn object(
     let sessions = played.ledger.sessions.iter();
     let sessions: Vec<_> = sessions
         .filter(|(session, _)| window.has_session(Some(**session)))
-        .map(|(id, known)| session(&id.to_string(), known))
+        .map(|(id, known)| session(&id.to_string(), known, header.redacted))
         .collect();
     let mut object = json!({
         "kind": "journal",
@@ -28,16 +28,17 @@ pub(super) fn object(
         "journal": journal(header, played),
         "turns": played.turns,
         "turns_agreed": played.turns_agreed(),
-        "digest": played.digest.to_string(),
+        "digest": played.digest.map(|digest| digest.to_string()),
         "difference": difference(played),
         "error": played.error.map(|error| error.to_string()),
         "lost": lost(played),
         "sessions": sessions,
         "standings": standings(played),
         "faults": faults(played),
-        "received": traffic(played.ledger.received),
-        "sent": traffic(played.ledger.sent),
+        "received": traffic(played.ledger.received, false),
+        "sent": traffic(played.ledger.sent, header.redacted),
         "events": played.ledger.events,
+        "made_up": played.ledger.made_up,
         "wall_seconds": played.wall.as_secs_f64(),
         "journal_seconds_per_second": played.speed(),
     });
@@ -49,7 +50,8 @@ pub(super) fn object(
 
 fn why(header: &Header, played: &Played) -> Value {
     match played.verdict(header) {
-        Verdict::Exact | Verdict::FromBirth | Verdict::Differs | Verdict::Stopped => Value::Null,
+        Verdict::Exact | Verdict::FromBirth | Verdict::Stopped => Value::Null,
+        Verdict::Differs => table::other_version(header).into(),
         _ => table::why(header, played).into(),
     }
 }
@@ -77,14 +79,14 @@ fn journal(header: &Header, played: &Played) -> Value {
         _ => "other",
     });
     json!({
-        "software": header.software,
+        "software": Some(&header.software).filter(|_| !header.redacted),
         "shard": header.shard.0,
-        "unix_seconds": header.unix.as_secs_f64(),
+        "unix_seconds": Some(header.unix.as_secs_f64()).filter(|_| !header.redacted),
         "retention": retention,
         "payloads": payloads,
         "first": first.map(seconds),
         "last": last.map(seconds),
-        "seconds": played.duration().as_secs_f64(),
+        "seconds": played.duration().map(|duration| duration.as_secs_f64()),
         "end": end,
     })
 }
@@ -107,7 +109,9 @@ fn lost(played: &Played) -> Value {
     json!({"after": seconds(at), "entries": lost.records, "bytes": lost.bytes})
 }
 
-fn session(id: &str, known: &SessionRow) -> Value {
+fn session(id: &str, known: &SessionRow, redacted: bool) -> Value {
+    // Whose a datagram is, only a shard knows.
+    let counted = |count: u64| Some(count).filter(|_| !redacted);
     json!({
         "session": id,
         "role": known.role.map(describe::role),
@@ -115,8 +119,8 @@ fn session(id: &str, known: &SessionRow) -> Value {
         "connected": known.connected.map(seconds),
         "closed": known.closed.map(|(at, _)| seconds(at)),
         "reason": known.closed.map(|(_, reason)| reason.name()),
-        "received": known.received,
-        "sent": known.sent,
+        "received": counted(known.received),
+        "sent": counted(known.sent),
         "events": known.events,
     })
 }
@@ -147,8 +151,10 @@ fn faults(played: &Played) -> Vec<Value> {
     faults.collect()
 }
 
-fn traffic(traffic: Traffic) -> Value {
-    json!({"datagrams": traffic.datagrams, "bytes": traffic.bytes})
+/// Of what was only shown, lengths of what was sent are not known.
+fn traffic(traffic: Traffic, only_counted: bool) -> Value {
+    let bytes = Some(traffic.bytes).filter(|_| !only_counted);
+    json!({"datagrams": traffic.datagrams, "bytes": bytes})
 }
 
 fn event(line: &Line) -> Value {
@@ -159,5 +165,6 @@ fn event(line: &Line) -> Value {
     object.insert("event".to_owned(), line.told.kind.into());
     object.insert("what".to_owned(), line.told.what.clone().into());
     object.insert("measured".to_owned(), line.told.measured.clone().into());
+    object.insert("made_up".to_owned(), line.told.is_made_up.into());
     object.into()
 }

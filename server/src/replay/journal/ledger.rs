@@ -86,6 +86,8 @@ pub(super) struct Ledger {
     pub(super) sent: Traffic,
     /// Events by kind.
     pub(super) events: BTreeMap<&'static str, u64>,
+    /// Of these, those that the run did not tell.
+    pub(super) made_up: u64,
     /// Of the turn under way.
     passed: Vec<Passed>,
     requests: BTreeMap<RequestId, Request>,
@@ -226,6 +228,14 @@ impl Witness for Ledger {
             session,
             what: What::Event(told),
         });
+    }
+
+    fn on_made_up(&mut self, at: Timestamp, event: &Event) {
+        self.on_event(at, event);
+        self.made_up += 1;
+        if let Some(What::Event(told)) = self.passed.last_mut().map(|passed| &mut passed.what) {
+            told.is_made_up = true;
+        }
     }
 
     fn on_transmit(&mut self, at: Timestamp, meta: &TransmitMeta, contents: &[u8]) {

@@ -11,8 +11,8 @@ mod step;
 mod table;
 mod window;
 
-use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::collections::BTreeSet;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use antiphon_core::ids::SessionId;
@@ -28,12 +28,17 @@ use self::ledger::What;
 use self::play::{Flow, Manner, Played, Turn, Verdict};
 use self::step::Stepper;
 use self::window::{Moment, Setting, Window};
-use super::{Outcome, ReplayError};
+use super::{Input, Outcome, ReplayError, unreadable, unwritable};
 use crate::limits::JOURNAL_FILE_BYTES_MAX;
 use crate::secret_file;
 
 /// Options that take all of a journal. To narrow them silently would be to write more than was asked for.
 const NOT_NARROWED: [&str; 5] = ["diff", "set", "export", "redact", "bisect"];
+
+/// Bytes for which there is room at least when a pipe has filled what there was.
+const PIPE_BYTES: usize = 1 << 20;
+/// Other names of standard input.
+const STANDARD_INPUT: [&str; 3] = ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"];
 
 /// What is for journals alone.
 #[derive(Clone, Debug, Args)]
@@ -49,7 +54,7 @@ pub(super) struct Options {
     /// Prints what concerns this session alone, such as 0-3-1
     #[arg(long, value_name = "ID", conflicts_with_all = NOT_NARROWED)]
     session: Option<SessionId>,
-    /// Stops after each turn with something to print: Enter goes on, a number so many turns, q ends
+    /// Stops after each turn with something to print: Enter goes on, a number so many turns, q or the end of input ends
     #[arg(long, conflicts_with = "json", group = "mode")]
     step: bool,
     /// Prints each event with its time
@@ -99,6 +104,32 @@ impl Options {
         given.find_map(|(is_given, name)| is_given.then_some(name))
     }
 
+    /// Refuses what can only be a mistake.
+    fn check(&self, path: &Path) -> Result<(), ReplayError> {
+        let refused = |why: String| Err(ReplayError::Input(why));
+        if let (Some(from), Some(until)) = (self.from, self.until)
+            && from.0 > until.0
+        {
+            let (from, until) = (from.0, until.0);
+            return refused(format!(
+                "--from {from:?} is after --until {until:?}, so nothing lies between"
+            ));
+        }
+        if self.step && STANDARD_INPUT.iter().any(|name| path == Path::new(name)) {
+            return refused(
+                "--step reads answers from standard input, so the journal cannot come from there"
+                    .to_owned(),
+            );
+        }
+        let mut names = BTreeSet::new();
+        for Setting { name, .. } in &self.set {
+            if !names.insert(name) {
+                return refused(format!("--set {name} is given twice"));
+            }
+        }
+        Ok(())
+    }
+
     const fn window(&self) -> Window {
         Window {
             from: self.from,
@@ -131,11 +162,17 @@ struct Journal<'a> {
 }
 
 /// Does what is asked for with the journal and reports on standard output.
-pub(super) fn run(path: &Path, options: &Options, as_json: bool) -> Result<Outcome, ReplayError> {
-    let journal = Journal::read(path)?;
+pub(super) fn run(
+    input: Input<'_>,
+    options: &Options,
+    as_json: bool,
+) -> Result<Outcome, ReplayError> {
+    options.check(input.path)?;
+    let journal = Journal::read(input)?;
     let manner = options.manner();
     if let Some(other) = &options.diff {
-        let sides = [journal, Journal::read(other)?].map(|journal| journal.side(manner));
+        let sides =
+            [journal, Journal::read(Input::open(other)?)?].map(|journal| journal.side(manner));
         compared(sides, as_json)
     } else if !options.set.is_empty() {
         let changed = journal.changed_side(manner, &options.set);
@@ -177,23 +214,33 @@ fn print(out: &mut impl io::Write, text: &str) -> Result<(), ReplayError> {
 
 impl<'a> Journal<'a> {
     /// The whole file: entries borrow from it, and finding a fault goes over it again and again.
-    fn read(path: &'a Path) -> Result<Self, ReplayError> {
-        let unreadable = |error| ReplayError::Unreadable {
-            path: path.display().to_string(),
-            error,
+    fn read(input: Input<'a>) -> Result<Self, ReplayError> {
+        let (path, len) = (input.path, input.len);
+        let too_long = || {
+            let max = JOURNAL_FILE_BYTES_MAX >> 20;
+            let why = format!("journals are read whole, up to {max} MiB, and it has more");
+            unusable(path, &why)
         };
-        let file = File::open(path).map_err(unreadable)?;
-        let len = file.metadata().map_err(unreadable)?.len();
         if len > JOURNAL_FILE_BYTES_MAX {
-            let (len, max) = (len >> 20, JOURNAL_FILE_BYTES_MAX >> 20);
-            let why = format!("it has {len} MiB, and journals are read whole, up to {max} MiB");
-            return Err(unusable(path, &why));
+            return Err(too_long());
         }
         // Of its size at once, so that no copy of the keys in it is left behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(len as usize + 1));
-        file.take(JOURNAL_FILE_BYTES_MAX)
-            .read_to_end(&mut bytes)
-            .map_err(unreadable)?;
+        let mut reader = input.into_reader();
+        loop {
+            let room = bytes.capacity() - bytes.len();
+            let read = reader.by_ref().take(room as u64).read_to_end(&mut bytes);
+            if read.map_err(|error| unreadable(path, error))? < room {
+                break;
+            }
+            if bytes.len() as u64 > JOURNAL_FILE_BYTES_MAX {
+                return Err(too_long());
+            }
+            // A pipe does not say how much comes.
+            let mut moved = Zeroizing::new(Vec::with_capacity(2 * bytes.len() + PIPE_BYTES));
+            moved.extend_from_slice(&bytes);
+            bytes = moved;
+        }
         Ok(Self { path, bytes })
     }
 
@@ -230,6 +277,7 @@ impl<'a> Journal<'a> {
         let played = self.play((&header, reader), manner, &mut (), keep)?;
         Ok(Side {
             name: self.path.display().to_string(),
+            verdict: played.verdict(&header),
             partial: self.partial(&header, &played),
             played,
             events,
@@ -254,6 +302,7 @@ impl<'a> Journal<'a> {
         let played = self.play((&header, reader), manner, &mut (), keep)?;
         Ok(Side {
             name: names.join(", "),
+            verdict: played.verdict(&header),
             partial: self.partial(&header, &played),
             played,
             events,
@@ -266,15 +315,11 @@ impl<'a> Journal<'a> {
             let why = "payloads of media were not recorded, so there is nothing to export";
             return Err(unusable(self.path, why));
         }
-        let failed = |error| ReplayError::Unwritable {
-            path: to.display().to_string(),
-            error,
-        };
-        let mut export = Export::start(to, &header).map_err(failed)?;
+        let mut export = Export::start(to, &header)?;
         let go_on = |_: &Turn<'_>| Flow::Continue;
         let played = self.play((&header, reader), manner, &mut export, go_on)?;
         let datagrams = export.datagrams;
-        let keys = export.finish(to).map_err(failed)?;
+        let keys = export.finish()?;
         let window = Window::default();
         let mut text = if as_json {
             json::object(&header, &played, &window, None)
@@ -300,12 +345,7 @@ impl<'a> Journal<'a> {
             .map_err(|_| ReplayError::Input("the system gives no random numbers".to_owned()))?;
         let redacted = redact(&self.bytes, &Seed::new(*salt));
         let (bytes, error) = redacted.map_err(|error| unusable(self.path, &error.to_string()))?;
-        secret_file::create(to)
-            .and_then(|mut file| file.write_all(&bytes))
-            .map_err(|error| ReplayError::Unwritable {
-                path: to.display().to_string(),
-                error,
-            })?;
+        secret_file::write(to, &bytes).map_err(|error| unwritable(to, error))?;
         match error {
             Some(error) => Err(ReplayError::Partial {
                 path: self.path.display().to_string(),
@@ -349,6 +389,9 @@ impl<'a> Journal<'a> {
         if let Some(error) = failed {
             return Err(ReplayError::Output(error));
         }
+        window
+            .check(&played)
+            .map_err(|why| unusable(self.path, &why))?;
         let text = if as_json {
             json::object(&header, &played, &window, options.events.then_some(&*lines))
         } else {

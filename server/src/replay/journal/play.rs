@@ -47,7 +47,8 @@ pub(super) struct Played {
     pub(super) span: Option<(Timestamp, Timestamp)>,
     pub(super) turns: u64,
     pub(super) ledger: Ledger,
-    pub(super) digest: DigestValue,
+    /// Of all that came out; `None`: it was shown, not played.
+    pub(super) digest: Option<DigestValue>,
     pub(super) difference: Option<Difference>,
     /// Where entries are first missing, before which turn that is, and how many are in all.
     pub(super) lost: Option<(Timestamp, u64, Lost)>,
@@ -147,21 +148,28 @@ impl Played {
         }
     }
 
-    /// Time of the journal that was played.
-    pub(super) fn duration(&self) -> Duration {
-        self.span
-            .map_or(Duration::ZERO, |(first, last)| last.since(first))
+    /// Whether it has anything of a session.
+    pub(super) fn knows(&self, session: SessionId) -> bool {
+        let mut standings = self.standings.iter();
+        self.ledger.sessions.contains_key(&session) || standings.any(|it| it.session == session)
+    }
+
+    /// Time of the journal that was played; `None`: it has no turn.
+    pub(super) fn duration(&self) -> Option<Duration> {
+        self.span.map(|(first, last)| last.since(first))
     }
 
     /// Seconds of the journal a second.
-    pub(super) fn speed(&self) -> f64 {
-        self.duration().as_secs_f64() / self.wall.as_secs_f64().max(1e-9)
+    pub(super) fn speed(&self) -> Option<f64> {
+        let seconds = self.duration()?.as_secs_f64();
+        Some(seconds / self.wall.as_secs_f64().max(1e-9))
     }
 
-    /// Turns until the first that differed.
-    pub(super) fn turns_agreed(&self) -> u64 {
+    /// Turns until the first that differed; `None`: it was shown, not played.
+    pub(super) fn turns_agreed(&self) -> Option<u64> {
+        self.digest?;
         let difference = self.difference.as_ref();
-        difference.map_or(self.turns, |difference| difference.turn - 1)
+        Some(difference.map_or(self.turns, |difference| difference.turn - 1))
     }
 }
 
@@ -215,7 +223,7 @@ pub(super) fn play(
         while played.step(&mut player, witness, &mut on_turn) == Flow::Continue {
             progress.note(player.position() as u64);
         }
-        played.digest = player.digest();
+        played.digest = Some(player.digest());
         played.difference = player.difference().cloned();
         played.standings = player.standings().cloned().collect();
         played

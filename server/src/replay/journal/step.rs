@@ -1,6 +1,6 @@
 //! A replay that waits for whoever watches it, beside a debugger.
 
-use std::io::{self, BufRead as _, Write};
+use std::io::{self, BufRead as _, Read as _, Write};
 
 use antiphon_core::ids::SessionId;
 
@@ -8,13 +8,14 @@ use super::ledger::{Flew, What};
 use super::play::{Flow, Turn};
 use super::window::Window;
 
+/// Bytes of an answer; more are another one.
+const ANSWER_BYTES: u64 = 256;
+
 /// Shows turns and waits.
 #[derive(Debug, Default)]
 pub(super) struct Stepper {
     /// Turns to show before the next stop.
     ahead: u64,
-    /// Nobody answers any more.
-    is_alone: bool,
 }
 
 impl Stepper {
@@ -39,31 +40,37 @@ impl Stepper {
             return Ok(Flow::Continue);
         }
         self.ahead = self.ahead.saturating_sub(1);
-        if self.ahead > 0 || self.is_alone {
+        if self.ahead > 0 {
             return Ok(Flow::Continue);
         }
         self.ask(out)
     }
 
+    /// Whoever does not answer any more wants no more.
     fn ask(&mut self, out: &mut impl Write) -> io::Result<Flow> {
         loop {
             write!(out, "[Enter, number, q] ")?;
             out.flush()?;
-            let mut answer = String::new();
-            if io::stdin().lock().read_line(&mut answer)? == 0 {
+            let mut answer = Vec::new();
+            let mut input = io::stdin().lock().take(ANSWER_BYTES);
+            if input.read_until(b'\n', &mut answer).unwrap_or(0) == 0 {
                 writeln!(out)?;
-                self.is_alone = true;
-                return Ok(Flow::Continue);
+                return Ok(Flow::Stop);
             }
+            let answer = String::from_utf8_lossy(&answer);
             match answer.trim() {
                 "" => return Ok(Flow::Continue),
                 "q" => return Ok(Flow::Stop),
-                number => {
-                    if let Ok(ahead) = number.parse() {
+                number => match number.parse() {
+                    Ok(ahead) => {
                         self.ahead = ahead;
                         return Ok(Flow::Continue);
                     }
-                }
+                    Err(_) => writeln!(
+                        out,
+                        "Enter goes on to the next turn, a number (such as 5) shows so many, q ends"
+                    )?,
+                },
             }
         }
     }

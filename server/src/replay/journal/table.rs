@@ -32,7 +32,7 @@ pub(super) fn text(header: &Header, played: &Played, window: &Window) -> String 
     let sessions = played.ledger.sessions.iter();
     let rows: Vec<_> = sessions
         .filter(|(session, _)| window.has_session(Some(**session)))
-        .map(|(session, known)| row(session.to_string(), known))
+        .map(|(session, known)| row(session.to_string(), known, header.redacted))
         .collect();
     if rows.is_empty() {
         line(&mut text, "no sessions");
@@ -46,9 +46,12 @@ pub(super) fn text(header: &Header, played: &Played, window: &Window) -> String 
 
 /// The verdict in a sentence, and what it rests on.
 fn verdict(header: &Header, played: &Played) -> String {
-    let (turns, digest) = (played.turns, played.digest);
+    let turns = played.turns;
     match played.verdict(header) {
-        Verdict::Exact => format!("exact: all {turns} turns came out as recorded; digest {digest}"),
+        Verdict::Exact => {
+            let digest = or_dash(played.digest);
+            format!("exact: all {turns} turns came out as recorded; digest {digest}")
+        }
         Verdict::FromBirth => format!(
             "from-birth: {} of {} sessions are whole, and told what they had told, in {turns} turns",
             played
@@ -61,9 +64,11 @@ fn verdict(header: &Header, played: &Played) -> String {
         Verdict::Stopped => format!("stopped after {turns} turns, which came out as recorded"),
         Verdict::Differs => {
             let difference = played.difference.as_ref();
-            difference.map_or_else(String::new, |difference| {
-                format!("differs: {}", first_difference(difference))
-            })
+            let difference = difference.map_or_else(String::new, first_difference);
+            match other_version(header) {
+                Some(version) => format!("differs: {difference}; {version}"),
+                None => format!("differs: {difference}"),
+            }
         }
         Verdict::Redacted => {
             format!("redacted: shown as it was recorded, {turns} turns; it cannot be played")
@@ -72,7 +77,7 @@ fn verdict(header: &Header, played: &Played) -> String {
             "{}: {}; {} of {turns} turns came out as recorded",
             other.name(),
             why(header, played),
-            played.turns_agreed(),
+            or_dash(played.turns_agreed()),
         ),
     }
 }
@@ -95,6 +100,13 @@ pub(super) fn why(header: &Header, played: &Played) -> String {
     }
 }
 
+/// That another version recorded it, which may be why it decided otherwise; `None`: it was this one.
+pub(super) fn other_version(header: &Header) -> Option<String> {
+    let (recorded, here) = (&header.software, env!("CARGO_PKG_VERSION"));
+    let is_other = recorded != here && !header.redacted;
+    is_other.then(|| format!("version {recorded:?} recorded it, and this is {here:?}"))
+}
+
 /// How a run first differed, in words.
 pub(super) fn first_difference(difference: &Difference) -> String {
     let Difference { turn, now, what } = difference;
@@ -104,11 +116,15 @@ pub(super) fn first_difference(difference: &Difference) -> String {
 /// What differed, in words: then, and now.
 pub(super) fn differs(what: &Differs) -> String {
     match what {
-        Differs::Event { recorded, replayed } => format!(
-            "recorded {}, replayed {}",
-            event(recorded.as_deref()),
-            event(replayed.as_deref())
-        ),
+        Differs::Event { recorded, replayed } => {
+            let (recorded, replayed) = (event(recorded.as_deref()), event(replayed.as_deref()));
+            if recorded == replayed {
+                return format!(
+                    "{recorded} says something else than recorded: credentials, sources, times or figures"
+                );
+            }
+            format!("recorded {recorded}, replayed {replayed}")
+        }
         Differs::Sends { recorded, replayed } => match recorded {
             Some(count) => format!("recorded a send of {count} datagrams, replayed {replayed}"),
             None => format!("recorded no send, replayed one of {replayed} datagrams"),
@@ -138,8 +154,14 @@ fn time(at: Option<Timestamp>) -> String {
     at.map_or("none".to_owned(), |at| at.to_string())
 }
 
-fn row(session: String, known: &SessionRow) -> [String; 9] {
+fn or_dash(figure: Option<impl ToString>) -> String {
+    figure.map_or_else(|| "-".to_owned(), |figure| figure.to_string())
+}
+
+fn row(session: String, known: &SessionRow, redacted: bool) -> [String; 9] {
     let dash = || "-".to_owned();
+    // Whose a datagram is, only a shard knows.
+    let counted = |count: u64| or_dash(Some(count).filter(|_| !redacted));
     let setup = known.opened.zip(known.connected);
     let setup = setup.map(|(opened, connected)| connected.since(opened).as_secs_f64() * 1e3);
     [
@@ -152,36 +174,38 @@ fn row(session: String, known: &SessionRow) -> [String; 9] {
             |(_, reason)| reason.name().to_owned(),
         ),
         setup.map_or_else(dash, |ms| format!("{ms:.1}")),
-        known.received.to_string(),
-        known.sent.to_string(),
+        counted(known.received),
+        counted(known.sent),
         known.events.to_string(),
     ]
 }
 
 fn totals(text: &mut String, header: &Header, played: &Played) {
-    let (first, last) = played.span.unwrap_or((Timestamp::ZERO, Timestamp::ZERO));
-    let seconds = played.duration().as_secs_f64();
     let kept = match header.retention {
         Retention::Whole { .. } => "whole",
         Retention::Ring { .. } => "ring",
     };
-    let Header {
-        software, shard, ..
-    } = header;
-    let shard = shard.0;
-    line(
-        text,
-        &format!(
-            "Journal {first} to {last} ({seconds:.3} s), shard {shard}, {kept}, by {software:?}"
-        ),
-    );
+    let shard = header.shard.0;
+    let by = match header.redacted {
+        true => String::new(),
+        false => format!(", by {:?}", header.software),
+    };
+    let span = match (played.span, played.duration()) {
+        (Some((first, last)), Some(duration)) => {
+            let seconds = duration.as_secs_f64();
+            format!("{first} to {last} ({seconds:.3} s)")
+        }
+        _ => "without a turn".to_owned(),
+    };
+    line(text, &format!("Journal {span}, shard {shard}, {kept}{by}"));
     let Traffic { datagrams, bytes } = played.ledger.received;
     let sent = played.ledger.sent;
+    let sent_bytes = or_dash(Some(sent.bytes).filter(|_| !header.redacted));
     line(
         text,
         &format!(
-            "Datagrams {datagrams} in ({bytes} bytes), {} out ({} bytes)",
-            sent.datagrams, sent.bytes
+            "Datagrams {datagrams} in ({bytes} bytes), {} out ({sent_bytes} bytes)",
+            sent.datagrams
         ),
     );
     let events: u64 = played.ledger.events.values().sum();
@@ -189,12 +213,26 @@ fn totals(text: &mut String, header: &Header, played: &Played) {
     let kinds: Vec<_> = kinds
         .map(|(kind, count)| format!("{kind} {count}"))
         .collect();
-    line(text, &format!("Events {events}: {}", kinds.join(", ")));
-    let (wall, speed) = (played.wall.as_secs_f64(), played.speed());
     line(
         text,
-        &format!("Played in {wall:.3} s: {speed:.0} s of journal a second"),
+        format!("Events {events}: {}", kinds.join(", ")).trim_end_matches(": "),
     );
+    if let Some(speed) = played.speed() {
+        let wall = played.wall.as_secs_f64();
+        line(
+            text,
+            &format!("Played in {wall:.3} s: {speed:.0} s of journal a second"),
+        );
+    }
+    if played.ledger.made_up > 0 {
+        let count = played.ledger.made_up;
+        line(
+            text,
+            &format!(
+                "  ! {count} of the events were made up: of sessions that are not there whole"
+            ),
+        );
+    }
     for fault in &played.faults {
         let (turn, now, session) = (fault.turn, fault.now, fault.session);
         line(

@@ -6,6 +6,8 @@ use std::time::Duration;
 use antiphon_core::ids::SessionId;
 use antiphon_core::time::Timestamp;
 
+use super::play::Played;
+
 /// What of a run is printed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Window {
@@ -20,6 +22,37 @@ impl Window {
         let passed = now.since(Timestamp::ZERO);
         self.from.is_none_or(|from| passed >= from.0)
             && self.until.is_none_or(|until| passed <= until.0)
+    }
+
+    /// Whether there is anything in it of what was played.
+    ///
+    /// # Errors
+    /// Why there cannot be.
+    pub(super) fn check(&self, played: &Played) -> Result<(), String> {
+        // Whoever ended it early had seen something.
+        let (Some((first, last)), false) = (played.span, played.stopped) else {
+            return Ok(());
+        };
+        if let Some(from) = self
+            .from
+            .filter(|from| from.0 > last.since(Timestamp::ZERO))
+        {
+            let from = from.0;
+            return Err(format!("--from {from:?} is after its last turn, at {last}"));
+        }
+        if let Some(until) = self
+            .until
+            .filter(|until| until.0 < first.since(Timestamp::ZERO))
+        {
+            let until = until.0;
+            return Err(format!(
+                "--until {until:?} is before its first turn, at {first}"
+            ));
+        }
+        match self.session.filter(|session| !played.knows(*session)) {
+            Some(session) => Err(format!("it has no session {session}")),
+            None => Ok(()),
+        }
     }
 
     /// Whether what concerns a session, or none, is printed.
@@ -49,39 +82,48 @@ impl FromStr for Moment {
     }
 }
 
+/// `hours:minutes:seconds`, of which only seconds have parts.
 fn of_colons(text: &str) -> Option<f64> {
-    let mut seconds = 0.0;
-    for part in text.split(':') {
-        seconds = seconds * 60.0 + number(part)?;
+    let parts: Vec<_> = text.split(':').collect();
+    let (last, before) = parts.split_last()?;
+    if before.len() > 2 {
+        return None;
     }
-    Some(seconds)
+    let mut seconds = 0.0;
+    for (place, part) in before.iter().enumerate() {
+        let part: u32 = part.parse().ok().filter(|_| is_plain(part))?;
+        if place > 0 && part >= 60 {
+            return None;
+        }
+        seconds = seconds * 60.0 + f64::from(part);
+    }
+    let last = number(last).filter(|last| *last < 60.0)?;
+    Some(seconds * 60.0 + last)
 }
 
+/// Hours, minutes, seconds, each once and in this order; what has no unit at the end is seconds.
 fn of_units(text: &str) -> Option<f64> {
     let (mut seconds, mut rest) = (0.0, text);
-    while let Some(at) = rest.find(['h', 'm', 's']) {
-        let (value, unit) = rest.split_at(at);
-        let (unit, after) = unit.split_at(1);
-        let unit = match unit {
-            "h" => 3_600.0,
-            "m" => 60.0,
-            _ => 1.0,
-        };
-        seconds += number(value)? * unit;
-        rest = after;
-    }
-    if rest.is_empty() && !text.is_empty() {
-        return Some(seconds);
+    for (unit, factor) in [('h', 3_600.0), ('m', 60.0), ('s', 1.0)] {
+        if let Some((value, after)) = rest.split_once(unit) {
+            seconds += number(value)? * factor;
+            rest = after;
+            if unit == 's' || rest.is_empty() {
+                return Some(seconds).filter(|_| rest.is_empty());
+            }
+        }
     }
     Some(seconds + number(rest)?)
 }
 
 /// No sign, no exponent, no word such as "inf".
 fn number(text: &str) -> Option<f64> {
-    let is_plain = text
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || byte == b'.');
-    text.parse().ok().filter(|_| is_plain)
+    text.parse().ok().filter(|_| is_plain(text))
+}
+
+fn is_plain(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
 
 /// A parameter of the shard, and its other value.
@@ -141,6 +183,15 @@ mod tests {
             "1x",
             "s",
             "1::2",
+            "1:60",
+            "1:60:00",
+            "0.5:30",
+            "1:2:3:4",
+            "1m1m",
+            "1s1m",
+            "30s5",
+            "1m1h",
+            ".",
             "9".repeat(400).as_str(),
         ] {
             assert!(wrong.parse::<Moment>().is_err(), "{wrong}");
