@@ -188,6 +188,13 @@ pub const CLEARED_UTTERANCES_MAX: usize = 64;
 /// variable rate has thrice that.
 pub const SPOKEN_BYTES_MAX: usize = 512;
 
+// --- Mixed rooms ---
+
+/// Publishers of a room that are decoded to be mixed: a decoder and a jitter buffer of each have 160 KiB.
+pub const MIXED_SOURCES_MAX: usize = 64;
+/// Rooms of a shard that are mixed; more hear nothing mixed.
+pub const MIXED_ROOMS_MAX: usize = 256;
+
 // --- Events ---
 
 /// Between two events of one track: a peer must not be able to flood the event lane.

@@ -36,6 +36,13 @@ pub enum Role {
         /// Whose tracks.
         target: Target,
     },
+    /// It receives one track of Opus with everybody of a room in it, mixed here.
+    Mix {
+        /// The room.
+        room: RoomId,
+        /// Who is left out: the listener itself.
+        own: Option<ParticipantId>,
+    },
     /// It talks with a program: what it says is heard for the program and told in [`Event::Heard`], and what the
     /// program says comes in [`Command::Agent`].
     Agent(AgentPlan),
@@ -525,6 +532,8 @@ pub struct VoiceStats {
     pub frames_heard: u64,
     /// Packets that agents said.
     pub packets_spoken: u64,
+    /// Packets of mixed rooms, one for each listener.
+    pub packets_mixed: u64,
     /// From the arrival of a packet to its sound being told to the agent; a batch counts by its oldest sound.
     pub hearing: Delays,
     /// From when a packet of the agent's was due to its being sent; due is when its first sound came, and 20 ms each

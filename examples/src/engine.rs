@@ -37,12 +37,21 @@ pub struct Join {
 }
 
 /// What each call sends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Pace {
     /// Time from packet to packet.
     pub interval: Duration,
-    /// Bytes of a packet's payload.
-    pub payload_bytes: usize,
+    /// What is in them.
+    pub contents: Contents,
+}
+
+/// What packets hold.
+#[derive(Clone, Debug)]
+pub enum Contents {
+    /// A stamp, in so many bytes; what comes back tells the round trip.
+    Stamps(usize),
+    /// These payloads over and over, each call somewhere else in them; whatever comes back counts.
+    Speech(Arc<[Arc<[u8]>]>),
 }
 
 /// What one call came to.
@@ -315,14 +324,21 @@ impl Run {
             Some(at) => {
                 let outcome = &mut self.outcomes.calls[call.outcome];
                 outcome.sent += 1;
-                let stamp = Stamp {
-                    call: number as u32,
-                    packet: outcome.sent as u32,
-                    sent_nanos: now.as_nanos(),
+                let payload = match &self.pace.contents {
+                    Contents::Stamps(bytes) => {
+                        let stamp = Stamp {
+                            call: number as u32,
+                            packet: outcome.sent as u32,
+                            sent_nanos: now.as_nanos(),
+                        };
+                        stamp.write(*bytes)
+                    }
+                    Contents::Speech(payloads) => {
+                        let place = outcome.sent as usize + number * 37;
+                        Arc::clone(&payloads[place % payloads.len()])
+                    }
                 };
-                alive = call
-                    .caller
-                    .send(instant, stamp.write(self.pace.payload_bytes));
+                alive = call.caller.send(instant, payload);
                 self.progress.sent.fetch_add(1, Ordering::Relaxed);
                 // The first one is due at once, wherever the call's turn in the interval is.
                 if outcome.sent == 1 {
@@ -378,6 +394,14 @@ impl Run {
                     outcome.received += 1;
                     self.progress.received.fetch_add(1, Ordering::Relaxed);
                     self.outcomes.round_trips.push((sent, received.since(sent)));
+                    if outcome.first_media.is_none() {
+                        outcome.first_media = Some(received);
+                        self.progress.heard.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                Heard::Foreign if matches!(self.pace.contents, Contents::Speech(_)) => {
+                    outcome.received += 1;
+                    self.progress.received.fetch_add(1, Ordering::Relaxed);
                     if outcome.first_media.is_none() {
                         outcome.first_media = Some(received);
                         self.progress.heard.fetch_add(1, Ordering::Relaxed);

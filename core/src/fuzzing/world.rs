@@ -297,7 +297,7 @@ fn plan(role: Role) -> SessionPlan {
     match role {
         Role::Echo | Role::Agent(_) => echo.clone(),
         Role::Publish { .. } => publish.clone(),
-        Role::Subscribe { .. } => subscribe.clone(),
+        Role::Subscribe { .. } | Role::Mix { .. } => subscribe.clone(),
     }
 }
 

@@ -160,6 +160,9 @@ impl Shard {
         if let (Role::Publish { room, participant }, Some(level)) = (role, packet.level()) {
             self.on_level(room, participant, level);
         }
+        if !self.desks.is_empty() {
+            self.mix_packet(publisher, role, packet);
+        }
         if !has_followers {
             if let Role::Agent(_) = role {
                 self.mutate(publisher, |session, cx| session.hear(cx, packet));

@@ -18,6 +18,11 @@ impl Shard {
                 self.rooms.subscribe(room, key, target);
                 self.relink(room);
             }
+            Role::Mix { room, own } => {
+                if let Some(media) = self.sections(key, MediaKind::Audio, true).first() {
+                    self.listen_to_mix(key, *media, room, own);
+                }
+            }
         }
     }
 
@@ -56,6 +61,7 @@ impl Shard {
             return;
         };
         self.wheel.arm(key.index, None);
+        self.leave_mixes(key);
         self.stats.sessions_connected -= u32::from(session.is_connected());
         let paths: Vec<_> = session.paths().collect();
         for path in paths {
@@ -89,7 +95,7 @@ impl Shard {
             reason,
         });
         match session.role {
-            Role::Echo | Role::Agent(_) => {}
+            Role::Echo | Role::Agent(_) | Role::Mix { .. } => {}
             Role::Publish { room, participant } => {
                 self.rooms.leave(room, key);
                 self.on_left(room, participant);
@@ -168,7 +174,7 @@ impl Shard {
             return;
         };
         match session.role {
-            Role::Echo | Role::Agent(_) => {}
+            Role::Echo | Role::Agent(_) | Role::Mix { .. } => {}
             Role::Publish { room, participant } => {
                 if let Some(replaced) = self.rooms.publish(room, participant, key) {
                     self.mutate(replaced, |old, cx| old.close(cx, CloseReason::Replaced));

@@ -7,6 +7,7 @@
 
 mod input;
 mod link;
+mod mix;
 mod restore;
 mod slab;
 mod tuning;
@@ -34,6 +35,7 @@ use crate::message::{
 use crate::net::{Path, Transmit};
 use crate::plan::{IceCredentials, SessionPlan};
 use crate::rng::{Rng, Seed};
+use crate::route::desk::Desk;
 use crate::route::rooms::Rooms;
 use crate::session::media::Ask;
 use crate::session::transport::{Identity, Outcome};
@@ -99,6 +101,8 @@ pub struct Shard {
     by_path: HashMap<Path, SessionKey, RandomState>,
     wheel: Wheel,
     rooms: Rooms,
+    /// Those of rooms that are mixed; each has a timer of its own, after the sessions'.
+    desks: Vec<Option<Box<(RoomId, Desk)>>>,
     transmits: TransmitBatch,
     events: VecDeque<Event>,
     stats: ShardStats,
@@ -146,6 +150,7 @@ impl Shard {
             by_path: HashMap::with_hasher(hasher),
             wheel: Wheel::new(),
             rooms: Rooms::default(),
+            desks: Vec::new(),
             transmits: TransmitBatch::default(),
             events: VecDeque::new(),
             stats: ShardStats::default(),
@@ -195,6 +200,10 @@ impl Shard {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         self.advance(now);
         while let Some(slot) = self.wheel.pop_due(self.now) {
+            if let Some(number) = slot.checked_sub(self.config.sessions_max) {
+                self.mix_due(number as usize);
+                continue;
+            }
             let Some((key, _)) = self.sessions.at(slot) else {
                 continue;
             };

@@ -525,7 +525,7 @@ impl Run<'_> {
                     .find(|other| other.room == call.room);
             }
             Role::Subscribe { target, .. } => target,
-            Role::Publish { .. } | Role::Agent(_) => return None,
+            Role::Publish { .. } | Role::Mix { .. } | Role::Agent(_) => return None,
         };
         let wanted = |other: &&Call| {
             let published = other.publishes_as();

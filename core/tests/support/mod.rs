@@ -192,6 +192,9 @@ impl World {
             Role::Echo if crowded => Purpose::Subscribe { tracks: Vec::new() },
             Role::Echo => Purpose::Echo,
             Role::Agent(_) => Purpose::Agent,
+            Role::Mix { .. } => Purpose::Subscribe {
+                tracks: vec![antiphon_core::plan::Codec::Opus],
+            },
             Role::Publish { .. } => Purpose::Publish { prefer: None },
             Role::Subscribe { .. } => Purpose::Subscribe {
                 tracks: tracks.to_vec(),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use antiphon_examples::caller::Offered;
 use antiphon_examples::dtls::Credentials;
-use antiphon_examples::engine::{Engine, Join, Pace};
+use antiphon_examples::engine::{Contents, Engine, Join, Pace};
 use antiphon_examples::figures::{Spread, lines, pause};
 use antiphon_examples::hostile::{Hostile, requests};
 use antiphon_examples::http::{Url, exchange, request};
@@ -69,7 +69,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
         clock,
         Pace {
             interval,
-            payload_bytes: 80,
+            contents: Contents::Stamps(80),
         },
     )?;
     let good = call(&options.url, &engine, clock)?;

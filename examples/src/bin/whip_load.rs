@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use antiphon_core::audio::{Rate, signal};
+use antiphon_core::codec::opus::OpusEncoder;
+use antiphon_core::codec::{CodecError, Encoder as _, EncoderSettings};
 use antiphon_core::time::Timestamp;
 use antiphon_examples::caller::{Offered, PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
 use antiphon_examples::dtls::Credentials;
-use antiphon_examples::engine::{CALLS_MAX, Engine, Join, Outcomes, Pace};
+use antiphon_examples::engine::{CALLS_MAX, Contents, Engine, Join, Outcomes, Pace};
 use antiphon_examples::figures::{Spread, lines, pause};
 use antiphon_examples::http::{Url, request};
 use antiphon_examples::process::{CpuMeter, load_average, resident_bytes};
@@ -48,6 +51,10 @@ struct Options {
     #[arg(long, default_value_t = 80,
         value_parser = clap::value_parser!(u16).range(PAYLOAD_BYTES_MIN as i64..=PAYLOAD_BYTES_MAX as i64))]
     payload: u16,
+    /// Sends speech, three seconds in every seven, rather than stamps: for an agent, such as
+    /// http://127.0.0.1:8080/whip?agent=tone. What it says back is counted, and none of it is lost.
+    #[arg(long)]
+    speech: bool,
     /// The server's process, to read its processor time and memory.
     #[arg(long)]
     pid: Option<u32>,
@@ -90,9 +97,14 @@ impl Meter {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
     let clock = Clock::start();
+    let contents = if options.speech {
+        Contents::Speech(speech()?)
+    } else {
+        Contents::Stamps(options.payload.into())
+    };
     let pace = Pace {
         interval: Duration::from_secs(1) / options.pps,
-        payload_bytes: options.payload.into(),
+        contents,
     };
     let engine = Engine::start(clock, pace)?;
     let process = options.pid.map(|pid| (pid, CpuMeter::new(pid)));
@@ -115,6 +127,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         print!("{}", lines(&report));
     }
     Ok(())
+}
+
+/// Three seconds of something like speech and four of a quiet room, in packets of 20 ms as browsers encode them.
+fn speech() -> Result<Arc<[Arc<[u8]>]>, CodecError> {
+    let rate = Rate::Hz48000;
+    let mut encoder = OpusEncoder::new(rate, EncoderSettings::STANDARD);
+    let mut sound = signal::voice(rate, 1, 3 * rate.hz() as usize);
+    sound.extend(signal::noise(2, 0.0005, 4 * rate.hz() as usize));
+    let packets = sound.chunks_exact(2 * rate.frame()).map(|samples| {
+        let mut payload = [0; 1_000];
+        let length = encoder.encode(samples, &mut payload)?;
+        Ok(Arc::from(&payload[..length]))
+    });
+    packets.collect()
 }
 
 /// Posts all offers, and waits until every call that was answered is up, or long enough. What was said
@@ -214,7 +240,7 @@ fn report(
         "post_to_first_media_ms": spread(|call| Some(call.first_media?.since(call.posted))),
         "all_connected_ms": since_first(calls.iter().filter_map(|call| call.connected).max()),
         "all_heard_ms": since_first(calls.iter().filter_map(|call| call.first_media).max()),
-        "packets": { "sent": sent, "received": received, "lost": sent.saturating_sub(received),
+        "packets": { "sent": sent, "received": received, "lost": (!options.speech).then(|| sent.saturating_sub(received)),
             "misdelivered": outcomes.misdelivered },
         "round_trip_ms": window(&outcomes.round_trips),
         "generator_late_ms": window(&outcomes.lateness),

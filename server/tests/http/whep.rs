@@ -148,7 +148,9 @@ async fn without_a_name_the_newest_publisher_is_followed() {
     let rooms: Vec<_> = roles
         .iter()
         .map(|(_, role)| match role {
-            Role::Publish { room, .. } | Role::Subscribe { room, .. } => *room,
+            Role::Publish { room, .. } | Role::Subscribe { room, .. } | Role::Mix { room, .. } => {
+                *room
+            }
             Role::Echo | Role::Agent(_) => panic!("nobody echoes"),
         })
         .collect();

@@ -112,6 +112,7 @@ pub(super) fn role(role: Role) -> String {
     match role {
         Role::Echo => "echo".to_owned(),
         Role::Agent(_) => "a call with an agent".to_owned(),
+        Role::Mix { room, .. } => format!("hear room {} mixed", room.0),
         Role::Publish { room, participant } => {
             format!("publish room {} as {}", room.0, participant.0)
         }
