@@ -271,6 +271,10 @@ pub const REPLAY_WAKES_MAX: u32 = 100_000;
 
 // --- Sound ---
 
+/// Samples of a frame of 10 ms at the highest rate, 48 kHz.
+pub const FRAME_SAMPLES_MAX: usize = 480;
+/// Samples of the longest packet at that rate: 120 ms of Opus.
+pub const PACKET_SAMPLES_MAX: usize = 12 * FRAME_SAMPLES_MAX;
 /// Bytes of one Opus payload: six frames of 20 ms, each at its longest (1,275 bytes, RFC 6716 §3.2), and their lengths.
 pub const OPUS_PAYLOAD_BYTES_MAX: usize = 6 * 1_275 + 16;
 /// Bytes of one G.711 payload: 120 ms, as of Opus.

@@ -1,7 +1,8 @@
-//! What the shard allocates: nothing for a packet, and little for a session. Counted by the global allocator of this
-//! program, only while a call into the shard runs; the str0m peers' own memory stays out of it.
+//! What the shard allocates: nothing for a packet, and little for a session; and that what handles sound allocates
+//! nothing. Counted by the global allocator of this program, only while a call into the core runs; the str0m peers' own
+//! memory stays out of it.
 //!
-//! What the cipher library's C code allocates it takes from `malloc` directly: `docs/performance.md` states that.
+//! What C code allocates, of ciphers and of Opus, it takes from `malloc` directly: `docs/performance.md` states that.
 
 mod support;
 
@@ -9,9 +10,16 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
+use antiphon_core::audio::{
+    AudioFrame, AutoGain, Band, Chain, Channels, Compressor, CompressorSettings, EchoCanceller,
+    Equaliser, GateSettings, HighPass, Limiter, Mixer, NoiseGate, Rate, Resampler, Stage,
+    Suppression, Suppressor, VOICES, signal,
+};
+use antiphon_core::codec::{AnyDecoder, AnyEncoder, Decoder, Encoder, EncoderSettings};
 use antiphon_core::fuzzing::{OFFER, binding_request};
 use antiphon_core::limits::{SDP_LINES_MAX, SDP_MEDIA_MAX};
 use antiphon_core::message::{Role, Target};
+use antiphon_core::plan::Codec;
 use antiphon_core::rng::Seed;
 use antiphon_core::sdp::{Offer, Purpose};
 use antiphon_core::wire::{rtcp, rtp, stun};
@@ -297,9 +305,7 @@ fn inputs(path: &str) -> Vec<Vec<u8>> {
 /// slower, pauses.
 #[test]
 fn sound_played_from_a_jitter_buffer_allocates_nothing() {
-    use antiphon_core::audio::{Rate, signal};
     use antiphon_core::codec::opus::{OpusDecoder, OpusEncoder};
-    use antiphon_core::codec::{Encoder as _, EncoderSettings};
     use antiphon_core::jitter::{Config, JitterBuffer, Packet};
     use antiphon_core::time::Timestamp;
 
@@ -344,4 +350,104 @@ fn sound_played_from_a_jitter_buffer_allocates_nothing() {
     let stats = buffer.stats();
     assert!(stats.fec_packets_received > 0 && stats.concealed_samples > 0);
     assert!(stats.removed_samples_for_acceleration > 0, "{stats:?}");
+}
+
+/// Allocations of a second of a voice and a second of silence, when half a second went before.
+fn allocations_of_sound(rate: Rate, mut process: impl FnMut(&mut AudioFrame)) -> u64 {
+    let hz = rate.hz() as usize;
+    let mut samples = signal::voice(rate, 1, hz + hz / 2);
+    samples.resize(2 * hz + hz / 2, 0.0);
+    let mut before = COUNT.get();
+    for (index, samples) in samples.chunks_exact(rate.frame()).enumerate() {
+        if index == 50 {
+            before = COUNT.get();
+        }
+        let mut frame = AudioFrame::new(rate, Channels::Mono);
+        frame.channel_mut(0).copy_from_slice(samples);
+        process(&mut frame);
+    }
+    COUNT.get().calls - before.calls
+}
+
+#[test]
+fn no_stage_allocates_for_a_frame() {
+    let bands = [100.0, 300.0, 1_000.0, 3_000.0, 6_000.0].map(|hz| Band {
+        hz,
+        gain_db: 3.0,
+        q: 0.7,
+    });
+    for rate in [Rate::Hz16000, Rate::Hz48000] {
+        let own = (
+            (HighPass::new(rate), Equaliser::new(rate, bands)),
+            NoiseGate::new(rate, GateSettings::default()),
+        );
+        let own = (own, Compressor::new(rate, CompressorSettings::default()));
+        let mut chain = Chain::new((own, Limiter::standard(rate)));
+        assert_eq!(allocations_of_sound(rate, |frame| chain.process(frame)), 0);
+        let mut gain = AutoGain::new(rate, 0.0).expect("a rate that it has");
+        assert_eq!(allocations_of_sound(rate, |frame| gain.process(frame)), 0);
+        let mut canceller = EchoCanceller::new(rate).expect("a rate that it has");
+        let cancel = |frame: &mut AudioFrame| {
+            canceller.render(frame);
+            canceller.process(frame);
+        };
+        assert_eq!(allocations_of_sound(rate, cancel), 0);
+        for suppression in [Suppression::Quality, Suppression::Economy] {
+            if let Some(mut suppressor) = Suppressor::new(suppression, rate) {
+                let process = |frame: &mut AudioFrame| suppressor.process(frame);
+                assert_eq!(allocations_of_sound(rate, process), 0, "{suppression:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_codec_allocates_for_a_packet() {
+    for codec in [Codec::Opus, Codec::Pcmu] {
+        let rate = Rate::Hz16000;
+        let mut encoder = AnyEncoder::new(codec, rate, EncoderSettings::STANDARD).expect("known");
+        let mut decoder = AnyDecoder::new(codec, rate).expect("known");
+        let (mut payload, mut out) = ([0; 1_275], [0.0; 960]);
+        let transcode = |frame: &mut AudioFrame| {
+            let bytes = encoder
+                .encode(frame.channel(0), &mut payload)
+                .expect("a packet");
+            if decoder.has_fec(&payload[..bytes]) {
+                decoder
+                    .decode_fec(&payload[..bytes], &mut out[..160])
+                    .expect("it has it");
+            }
+            decoder.conceal(&mut out[..160]);
+            decoder
+                .decode(&payload[..bytes], &mut out)
+                .expect("our own packet");
+        };
+        assert_eq!(allocations_of_sound(rate, transcode), 0, "{}", codec.name());
+    }
+}
+
+#[test]
+fn neither_resampling_nor_mixing_allocates() {
+    let mut resampler = Resampler::new(Rate::Hz48000, Rate::Hz16000);
+    let mut out = [0.0; 160];
+    let resample = |frame: &mut AudioFrame| resampler.process(frame.channel(0), &mut out);
+    assert_eq!(allocations_of_sound(Rate::Hz48000, resample), 0);
+    let mut mixer = Mixer::new(Rate::Hz48000, 8, VOICES);
+    let mut sources = Vec::with_capacity(8);
+    let mix = |frame: &mut AudioFrame| {
+        // One comes every frame until all are there, and goes again.
+        match mixer.add() {
+            Some(source) => sources.push(source),
+            None => mixer.remove(sources.pop().expect("eight")),
+        }
+        for source in &sources {
+            mixer.push(*source, frame);
+        }
+        mixer.mix();
+        for source in &sources {
+            mixer.output(Some(*source), frame);
+        }
+        mixer.output(None, frame);
+    };
+    assert_eq!(allocations_of_sound(Rate::Hz48000, mix), 0);
 }

@@ -1,12 +1,35 @@
 //! Sound: frames of 10 ms and what is done to them.
 
+#[cfg(feature = "dsp")]
+mod apm;
+mod chain;
+mod dynamics;
+mod filter;
+mod limiter;
+mod mixer;
 mod resample;
 #[cfg(any(test, feature = "sim"))]
 pub mod signal;
+mod smooth;
+#[cfg(feature = "dsp")]
+mod suppress;
+#[cfg(test)]
+mod testing;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "dsp")]
+pub use self::apm::{AutoGain, EchoCanceller, EchoFigures};
+pub use self::chain::Chain;
+pub use self::dynamics::{Compressor, CompressorSettings, GateSettings, NoiseGate};
+pub use self::filter::{Band, Equaliser, HighPass};
+pub use self::limiter::Limiter;
+pub use self::mixer::{Mixer, SourceIndex, VOICES};
 pub use self::resample::Resampler;
+pub use self::smooth::Smoothed;
+#[cfg(feature = "dsp")]
+pub use self::suppress::{Suppression, Suppressor};
+pub use crate::limits::FRAME_SAMPLES_MAX;
 
 /// Samples a second and channel of what is processed. RTP clocks are another matter ([`Codec::clock_rate`]).
 ///
@@ -53,9 +76,6 @@ impl Rate {
         self.hz() as usize / 100
     }
 }
-
-/// Samples of a frame of 10 ms at the highest rate.
-pub const FRAME_SAMPLES_MAX: usize = Rate::Hz48000.frame();
 
 /// Channels of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +146,14 @@ impl AudioFrame {
             .iter_mut()
             .take(self.channels.count())
             .map(move |samples| &mut samples[..frame])
+    }
+
+    /// Makes the second channel, if there is one, what the first is.
+    #[cfg(feature = "dsp")]
+    fn spread(&mut self) {
+        if self.channels == Channels::Stereo {
+            self.samples[1] = self.samples[0];
+        }
     }
 
     /// Whether every sample is exactly zero: a muted microphone, or what a gate closed.

@@ -33,7 +33,7 @@ pub fn noise(seed: u64, peak: f32, samples: usize) -> Vec<f32> {
 }
 
 /// Something like speech: pulses of a falling and rising pitch through three formants, in syllables of 250 ms with
-/// true silence between each four. Peaks at about 0.5.
+/// true silence between each four. Peaks at up to 1.0.
 #[must_use]
 pub fn voice(rate: Rate, seed: u64, samples: usize) -> Vec<f32> {
     let hz = rate.hz() as f32;

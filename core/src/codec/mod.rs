@@ -14,9 +14,7 @@ use crate::plan::Codec;
 
 pub use self::any::{AnyDecoder, AnyEncoder};
 pub use self::toc::OpusPacket;
-
-/// Samples of the longest packet at the highest rate: 120 ms of Opus.
-pub const PACKET_SAMPLES_MAX: usize = 120 * Rate::Hz48000.hz() as usize / 1_000;
+pub use crate::limits::PACKET_SAMPLES_MAX;
 
 /// A payload that cannot be decoded. Blames the peer; the decoder goes on, as if the packet were lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
