@@ -1,11 +1,11 @@
 //! How soon turns end, and how often too soon: the turn detector beside plain silence, on dialogues made by espeak-ng.
 //!
 //! ```text
-//! turn_bench [--tuning]
+//! turn_bench [--tuning | --trace]
 //! ```
 //!
 //! Prints the tables of `docs/turns.md`: of the half of the material that nothing was tuned on, or with `--tuning` of
-//! the other.
+//! the other. `--trace` prints the features of the first 30 s of it, which `core` keeps as a test.
 
 use std::error::Error;
 
@@ -19,7 +19,25 @@ use antiphon_examples::dialogues::texts::{Half, REPORTED, TUNING};
 fn main() -> Result<(), Box<dyn Error>> {
     let tuning = std::env::args().any(|argument| argument == "--tuning");
     let half = if tuning { TUNING } else { REPORTED };
-    turns(&half)?;
+    if std::env::args().any(|argument| argument == "--trace") {
+        return trace();
+    }
+    turns(&half)
+}
+
+/// Speech, level, floor and pitch of each frame.
+fn trace() -> Result<(), Box<dyn Error>> {
+    let scene = dialogue(&REPORTED, &REPORTED.voices[0], 1)?;
+    for frame in Path::Quiet
+        .features(&scene.samples, &[], 1)
+        .iter()
+        .take(3_000)
+    {
+        println!(
+            "{} {} {} {}",
+            frame.speech, frame.level, frame.floor, frame.pitch
+        );
+    }
     Ok(())
 }
 

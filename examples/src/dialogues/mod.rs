@@ -6,6 +6,7 @@
 //!
 //! All that is random comes from a seed. Nobody's recording is used, and no sound is kept.
 
+pub mod overlap;
 pub mod scene;
 pub mod speech;
 pub mod texts;

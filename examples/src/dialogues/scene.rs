@@ -212,17 +212,16 @@ fn coded(samples: &[f32], loss: usize, dice: &mut Dice) -> Vec<Features> {
     for (number, packet) in packets.iter().enumerate() {
         let mut out = [0.0; PACKET];
         let next = packets.get(number + 1).and_then(Option::as_ref);
-        let mut concealed = false;
-        match (packet, next) {
-            (Some(packet), _) => concealed = decoder.decode(packet, &mut out).is_err(),
+        let concealed = match (packet, next) {
+            (Some(packet), _) => decoder.decode(packet, &mut out).is_err(),
             (None, Some(next)) if decoder.has_fec(next) => {
-                concealed = decoder.decode_fec(next, &mut out).is_err();
+                decoder.decode_fec(next, &mut out).is_err()
             }
             (None, _) => {
                 decoder.conceal(&mut out);
-                concealed = true;
+                true
             }
-        }
+        };
         let side = Side {
             concealed,
             ..Side::default()

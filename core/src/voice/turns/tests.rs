@@ -362,6 +362,118 @@ fn preset_numbers_hang_together() {
     assert!(config.withdraw < config.eager_sure && config.speech_off < config.speech_on);
 }
 
+/// The features of 30 s of a dialogue that espeak-ng spoke (`turn_bench --trace`).
+fn trace() -> Vec<Features> {
+    let line = |line: &str| {
+        let mut numbers = line.split(' ').map(|number| number.parse::<i32>());
+        let mut next = || {
+            numbers
+                .next()
+                .expect("four numbers a line")
+                .expect("a number")
+        };
+        Features {
+            speech: next() as u16,
+            level: next() as i16,
+            floor: next() as i16,
+            pitch: next() as u16,
+            ..Features::SILENCE
+        }
+    };
+    include_str!("trace.txt").lines().map(line).collect()
+}
+
+/// A change of any constant shows here: say why in its commit, with the tables of `docs/turns.md` before and after.
+#[test]
+fn a_recorded_dialogue_is_decided_as_ever() {
+    let mut call = Call::new();
+    for frame in trace() {
+        call.hear(frame, 10);
+    }
+    assert_eq!(
+        call.told(),
+        [
+            ("started", 1570),
+            ("paused", 2770),
+            ("eager", 3240),
+            ("resumed", 3430),
+            ("started", 3430),
+            ("paused", 4820),
+            ("eager", 4910),
+            ("ended", 5050),
+            ("started", 10260),
+            ("paused", 11220),
+            ("started", 11380),
+            ("paused", 11710),
+            ("started", 11810),
+            ("paused", 12270),
+            ("started", 12740),
+            ("paused", 13690),
+            ("started", 14080),
+            ("paused", 14620),
+            ("eager", 14700),
+            ("ended", 14840),
+            ("started", 20180),
+            ("paused", 20780),
+            ("started", 20900),
+            ("paused", 22170),
+            ("eager", 22250),
+            ("ended", 22390),
+            ("started", 27730),
+            ("paused", 29320),
+            ("eager", 29910)
+        ]
+    );
+
+    let mut call = Call::new();
+    for (number, frame) in trace().into_iter().enumerate() {
+        match number {
+            1_000 => drop(call.agent(SPEAKS)),
+            1_200 => drop(call.agent(AgentVoice::Silent)),
+            _ => {}
+        }
+        call.hear(frame, 10);
+    }
+    assert_eq!(
+        call.told(),
+        [
+            ("started", 1570),
+            ("paused", 2770),
+            ("eager", 3240),
+            ("resumed", 3430),
+            ("started", 3430),
+            ("paused", 4820),
+            ("eager", 4910),
+            ("ended", 5050),
+            ("candidate", 10360),
+            ("started", 10690),
+            ("interrupted", 10690),
+            ("paused", 11220),
+            ("eager", 11870),
+            ("resumed", 12010),
+            ("started", 12010),
+            ("paused", 12270),
+            ("started", 12740),
+            ("paused", 13690),
+            ("eager", 14030),
+            ("resumed", 14080),
+            ("started", 14080),
+            ("paused", 14620),
+            ("eager", 14710),
+            ("ended", 14840),
+            ("started", 20180),
+            ("paused", 20780),
+            ("started", 20900),
+            ("paused", 22170),
+            ("eager", 22250),
+            ("ended", 22390),
+            ("started", 27730),
+            ("paused", 29320),
+            ("eager", 29930)
+        ]
+    );
+}
+
 /// One input of a hostile caller.
 #[derive(Clone, Debug)]
 enum Input {
