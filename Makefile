@@ -20,6 +20,7 @@ setup-run:
 
 setup-test:
 	@.ci/packages gcc=build-essential cmake=cmake git=git valgrind=valgrind chromium=chromium espeak-ng=espeak-ng
+	@python3 -c 'import ensurepip' 2>/dev/null || .ci/packages ensurepip=python3-venv
 
 fmt:
 	$(CARGO) fmt --all --check

@@ -123,7 +123,7 @@ impl App {
             access,
             control,
             meters: Meters::default(),
-            agents: Agents::default(),
+            agents: Agents::new(&config),
             calls: Calls::default(),
             candidates: sites.iter().map(|site| candidates(site.port)).collect(),
             sites,

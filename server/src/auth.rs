@@ -23,6 +23,8 @@ pub enum Scope {
     Publish,
     /// WHEP, and the rooms API.
     Subscribe,
+    /// gRPC: answering calls as an agent, under any name.
+    Agent,
     /// Metrics, the list of sessions, and every session of its rooms.
     Admin,
 }
@@ -263,6 +265,7 @@ impl Scope {
         match self {
             Self::Publish => "publish",
             Self::Subscribe => "subscribe",
+            Self::Agent => "agent",
             Self::Admin => "admin",
         }
     }

@@ -13,8 +13,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::de::{Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
+#[cfg(feature = "grpc")]
+use crate::agent::grpc::AgentUrl;
 use crate::cli::Tool;
 use crate::journal::JournalChoice;
+#[cfg(feature = "grpc")]
+use crate::limits::PROGRAM_NAMES_MAX;
 use crate::limits::{ANNOUNCED_ADDRESSES_MAX, BODY_TIMEOUT, HEAD_TIMEOUT, WRITE_TIMEOUT};
 
 const HTTP_DEFAULT: &str = "127.0.0.1:8080";
@@ -58,6 +62,12 @@ pub struct Config {
     pub shards: u16,
     /// Sessions of all shards together.
     pub max_sessions: u32,
+    /// Where programs that answer calls connect.
+    #[cfg(feature = "grpc")]
+    pub grpc: Option<SocketAddr>,
+    /// Programs that the server dials.
+    #[cfg(feature = "grpc")]
+    pub agent_urls: Vec<AgentUrl>,
     /// Who may do what; `None`: anybody anything.
     pub token_file: Option<PathBuf>,
     /// Whether HTTP is HTTPS.
@@ -333,6 +343,23 @@ struct Options {
     )]
     #[serde(deserialize_with = "whole::<_, u32, 1, SESSIONS_MAX>")]
     max_sessions: Option<u32>,
+    /// Address and port where programs connect to answer calls, such as 127.0.0.1:50051 [default: off]
+    #[cfg(feature = "grpc")]
+    #[arg(long, global = true, env = "ANTIPHON_GRPC", value_name = "ADDR", value_parser = parse_http)]
+    #[serde(deserialize_with = "http_text")]
+    grpc: Option<SocketAddr>,
+    /// A program that answers calls, which is dialled: NAME=http://HOST:PORT, again for each
+    #[cfg(feature = "grpc")]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_AGENT_URL",
+        value_name = "NAME=URL",
+        num_args = 1..,
+        value_delimiter = ',',
+    )]
+    #[serde(deserialize_with = "agent_urls_text")]
+    agent_url: Option<Vec<AgentUrl>>,
     /// File of bearer tokens (TOML); without it everybody may do everything
     #[arg(long, global = true, env = "ANTIPHON_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -353,7 +380,7 @@ struct Options {
         default_missing_value = "true",
     )]
     tls_self_signed: Option<bool>,
-    /// Allow HTTP beyond loopback without tokens
+    /// Allow HTTP and gRPC beyond loopback without tokens
     #[arg(
         long,
         global = true,
@@ -514,6 +541,10 @@ impl Options {
             max_coalesce: self.max_coalesce.or(other.max_coalesce),
             shards: self.shards.or(other.shards),
             max_sessions: self.max_sessions.or(other.max_sessions),
+            #[cfg(feature = "grpc")]
+            grpc: self.grpc.or(other.grpc),
+            #[cfg(feature = "grpc")]
+            agent_url: self.agent_url.or(other.agent_url),
             token_file: self.token_file.or(other.token_file),
             tls_cert: self.tls_cert.or(other.tls_cert),
             tls_key: self.tls_key.or(other.tls_key),
@@ -551,12 +582,16 @@ impl Options {
         for origin in &cors_origins {
             check_origin(origin)?;
         }
-        if !http.ip().is_loopback() && self.token_file.is_none() && !self.insecure.unwrap_or(false)
-        {
-            let allowed = "beyond loopback (127.0.0.1, [::1]) HTTP needs `token_file`, or `insecure` \
-                           to let everybody do everything";
-            return Err(refused("http", http, allowed));
+        let guarded = self.token_file.is_some() || self.insecure.unwrap_or(false);
+        check_reach("http", http, guarded)?;
+        #[cfg(feature = "grpc")]
+        if let Some(grpc) = self.grpc {
+            check_reach("grpc", grpc, guarded)?;
         }
+        #[cfg(feature = "grpc")]
+        let agent_urls = self.agent_url.unwrap_or_default();
+        #[cfg(feature = "grpc")]
+        check_agents(&agent_urls)?;
         let coalesce = self.max_coalesce.unwrap_or(MAX_COALESCE_MICROS_DEFAULT);
         Ok(Config {
             http,
@@ -567,6 +602,10 @@ impl Options {
             max_coalesce: Duration::from_micros(coalesce),
             shards,
             max_sessions: self.max_sessions.unwrap_or(SESSIONS_DEFAULT),
+            #[cfg(feature = "grpc")]
+            grpc: self.grpc,
+            #[cfg(feature = "grpc")]
+            agent_urls,
             token_file: self.token_file,
             tls: tls_choice(
                 self.tls_cert,
@@ -630,6 +669,41 @@ fn check_variables(names: impl Iterator<Item = OsString>) -> Result<(), ConfigEr
         if !foreign && !known(name) {
             return Err(ConfigError::UnknownVariable(name.to_owned()));
         }
+    }
+    Ok(())
+}
+
+/// Whoever can reach a port without tokens may do everything there.
+fn check_reach(key: &'static str, address: SocketAddr, guarded: bool) -> Result<(), ConfigError> {
+    if guarded || address.ip().is_loopback() {
+        return Ok(());
+    }
+    let allowed = "beyond loopback (127.0.0.1, [::1]) it needs `token_file`, or `insecure` to let everybody do \
+                   everything";
+    Err(refused(key, address, allowed))
+}
+
+#[cfg(feature = "grpc")]
+fn check_agents(urls: &[AgentUrl]) -> Result<(), ConfigError> {
+    let names: std::collections::BTreeSet<_> = urls.iter().map(|url| &url.name).collect();
+    let (built_in, many) = (["parrot", "tone"], urls.len() > PROGRAM_NAMES_MAX);
+    if let Some(url) = urls
+        .iter()
+        .find(|url| built_in.contains(&url.name.as_str()))
+    {
+        return Err(refused(
+            "agent_url",
+            url,
+            "the server has parrot and tone itself",
+        ));
+    }
+    if names.len() < urls.len() || many {
+        let allowed = format!("each name once, and at most {PROGRAM_NAMES_MAX}");
+        return Err(refused(
+            "agent_url",
+            format!("{} agents", urls.len()),
+            allowed,
+        ));
     }
     Ok(())
 }
@@ -808,6 +882,16 @@ fn ips_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<IpAddr>>, D
         .map(|text| parse_ip(text))
         .collect::<Result<_, _>>();
     addresses.map(Some).map_err(D::Error::custom)
+}
+
+#[cfg(feature = "grpc")]
+fn agent_urls_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<AgentUrl>>, D::Error> {
+    let texts = Vec::<String>::deserialize(from)?;
+    let urls = texts
+        .iter()
+        .map(|text| text.parse())
+        .collect::<Result<_, _>>();
+    urls.map(Some).map_err(D::Error::custom)
 }
 
 /// A number of the file.

@@ -84,6 +84,51 @@ pub const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 pub const SAY_BYTES_MAX: usize = 96_000;
 /// Of a longer turn the parrot says the beginning.
 pub const PARROT_TURN_MAX: Duration = Duration::from_secs(30);
+// --- Programs over gRPC ---
+
+/// Programs' connections at one time.
+pub const GRPC_CONNECTIONS_MAX: usize = 256;
+/// Of these, for one network of programs.
+pub const GRPC_CONNECTIONS_EACH_MAX: usize = 64;
+/// Calls and waiting programs of one connection.
+pub const GRPC_STREAMS_MAX: u32 = 128;
+/// Bytes that a program may send of one call before they are read: 8 s at 16 kHz. Less would slow a burst down.
+pub const GRPC_WINDOW_BYTES: u32 = 256 << 10;
+/// Bytes of a stream's header: a token and to spare.
+pub const GRPC_HEAD_BYTES_MAX: u32 = 16 << 10;
+/// A program's connection that is silent is asked whether it lives this often ...
+pub const GRPC_KEEPALIVE: Duration = Duration::from_secs(10);
+/// ... and has this long to say so.
+pub const GRPC_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of one message of a program: 2.7 s at 48 kHz.
+pub const PROGRAM_MESSAGE_BYTES_MAX: usize = 256 << 10;
+/// Messages that a program may send of one call, in the long run: 20 times what sound in pieces of 20 ms takes.
+pub const PROGRAM_MESSAGES_EACH_SECOND: u32 = 1_000;
+/// Messages that it may send at once: a minute of sound in pieces of 20 ms, and to spare.
+pub const PROGRAM_MESSAGES_BURST: u32 = 5_000;
+/// Messages that wait for a program's stream beside what HTTP/2 holds.
+pub const PROGRAM_OUTGOING_MAX: usize = 8;
+/// Sound that a program may be ahead of what has been played; beyond it is not read.
+pub const SAY_AHEAD_MAX: Duration = Duration::from_secs(20);
+/// Bytes of a recogniser's text: a turn of a few minutes.
+pub const HINT_TEXT_BYTES_MAX: usize = 4 << 10;
+/// A call whose program has gone waits this long for it to come back.
+pub const PROGRAM_GRACE: Duration = Duration::from_secs(5);
+/// Of this, the time that the program has for itself before others of its name are asked.
+pub const PROGRAM_REJOIN: Duration = Duration::from_secs(1);
+/// Decisions kept for a program that is gone: more than a call makes in that time.
+pub const PROGRAM_MISSED_MAX: usize = 64;
+/// A program that is dialled answers the connection within this.
+pub const PROGRAM_DIAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Between two tries to reach a program.
+pub const PROGRAM_DIAL_PAUSE: Duration = Duration::from_millis(200);
+/// Names of programs.
+pub const PROGRAM_NAMES_MAX: usize = 64;
+/// Programs that wait under one name, and calls that one of them is offered before it takes the first.
+pub const PROGRAM_WAITING_MAX: usize = 64;
+
+// --- Timelines of calls ---
+
 /// Frames of a call's timeline that a slow listener may lag behind before it loses some: 5 s of levels.
 pub const VOICE_BACKLOG_MAX: usize = 64;
 /// Between two levels of a call's timeline: smooth to the eye.

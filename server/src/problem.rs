@@ -97,6 +97,12 @@ impl Problem {
         self
     }
 
+    /// The sentence that says what is wrong.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Its status.
     #[must_use]
     pub const fn status(&self) -> StatusCode {

@@ -13,6 +13,8 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tracing::{error, info, warn};
 
+#[cfg(feature = "grpc")]
+use crate::agent::{self, grpc::Listening};
 use crate::app::App;
 use crate::auth::{Access, TokenFileError};
 use crate::candidates::host_addresses;
@@ -45,6 +47,14 @@ pub enum ServerError {
         /// Why.
         error: io::Error,
     },
+    /// The gRPC socket.
+    #[error("cannot listen on grpc = {address}: {error}")]
+    ListenForPrograms {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
     /// The machine's addresses.
     #[error("cannot read this machine's addresses: {0}; name them with `announce`")]
     Addresses(io::Error),
@@ -62,6 +72,8 @@ pub struct Server {
     app: Arc<App>,
     listener: TcpListener,
     tls: Option<Tls>,
+    #[cfg(feature = "grpc")]
+    grpc: Option<Listening>,
     links: Vec<Link>,
     capture: Option<Capture>,
     journal: Option<Journal>,
@@ -87,14 +99,22 @@ impl Server {
             None => Access::open(),
         };
         let addresses = host_addresses(&config).map_err(ServerError::Addresses)?;
-        let tls = tls::acceptor(&config.tls, &addresses)?.map(Tls);
+        let tls = tls::acceptor(&config.tls, &addresses, tls::HTTP_1)?.map(Tls);
         let listen = |error| ServerError::Listen {
             address: config.http,
             error,
         };
         let listener = TcpListener::bind(config.http).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let banner = banner(&config, address, &addresses, &shards);
+        #[cfg(feature = "grpc")]
+        let grpc = match config.grpc {
+            Some(address) => Some(listen_for_programs(&config, address, &addresses).await?),
+            None => None,
+        };
+        #[cfg_attr(not(feature = "grpc"), expect(unused_mut, reason = "there is no gRPC"))]
+        let mut banner = banner(&config, address, &addresses, &shards);
+        #[cfg(feature = "grpc")]
+        banner.extend(programs(&config, grpc.as_ref()));
         let Shards {
             links,
             runtime,
@@ -112,6 +132,8 @@ impl Server {
             app: Arc::new(app),
             listener,
             tls,
+            #[cfg(feature = "grpc")]
+            grpc,
             links,
             capture,
             journal,
@@ -131,6 +153,13 @@ impl Server {
     /// When the socket is gone.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Where programs connect, if they can.
+    #[cfg(feature = "grpc")]
+    #[must_use]
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc.as_ref()?.address().ok()
     }
 
     /// To write the journal's rings with; `None` without a journal.
@@ -155,6 +184,8 @@ impl Server {
             app,
             listener,
             tls,
+            #[cfg(feature = "grpc")]
+            grpc,
             links,
             capture,
             journal,
@@ -165,6 +196,10 @@ impl Server {
         for link in links {
             followers.spawn(events::follow(Arc::clone(&app), link.events));
             stops.push(link.stop);
+        }
+        #[cfg(feature = "grpc")]
+        if let Some(grpc) = grpc {
+            tokio::spawn(agent::grpc::serve(Arc::clone(&app), grpc));
         }
         let http = tokio::spawn(http::serve(
             Arc::clone(&app),
@@ -207,6 +242,35 @@ impl Server {
         }
         stopped
     }
+}
+
+#[cfg(feature = "grpc")]
+async fn listen_for_programs(
+    config: &Config,
+    address: SocketAddr,
+    addresses: &[IpAddr],
+) -> Result<Listening, ServerError> {
+    let tls = tls::acceptor(&config.tls, addresses, tls::HTTP_2)?;
+    let listening = Listening::bind(address, tls).await;
+    listening.map_err(|error| ServerError::ListenForPrograms { address, error })
+}
+
+/// Where programs are met, a line each.
+#[cfg(feature = "grpc")]
+fn programs(config: &Config, grpc: Option<&Listening>) -> Vec<String> {
+    let scheme = if config.tls == TlsChoice::Off {
+        "http"
+    } else {
+        "https"
+    };
+    let port = grpc.and_then(|grpc| grpc.address().ok());
+    let port =
+        port.map(|address| format!("  agents (gRPC)   wait for calls at {scheme}://{address}"));
+    let dialled = config
+        .agent_urls
+        .iter()
+        .map(|url| format!("  agent           {url}, dialled"));
+    port.into_iter().chain(dialled).collect()
 }
 
 /// Closes a recording, or leaves it if the disk hangs.

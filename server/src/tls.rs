@@ -33,11 +33,20 @@ pub enum TlsError {
     SelfSigned(#[from] rcgen::Error),
 }
 
-/// An acceptor for the choice; `None` for plain HTTP. `addresses` go into a self-signed certificate.
+/// HTTP/1.1, by its name in the handshake (RFC 7301).
+pub const HTTP_1: &[u8] = b"http/1.1";
+/// HTTP/2, on which gRPC is.
+pub const HTTP_2: &[u8] = b"h2";
+
+/// An acceptor for the choice; `None` for plain TCP. `addresses` go into a self-signed certificate.
 ///
 /// # Errors
 /// [`TlsError`], naming the option and the file.
-pub fn acceptor(choice: &TlsChoice, addresses: &[IpAddr]) -> Result<Option<TlsAcceptor>, TlsError> {
+pub fn acceptor(
+    choice: &TlsChoice,
+    addresses: &[IpAddr],
+    protocol: &[u8],
+) -> Result<Option<TlsAcceptor>, TlsError> {
     let (chain, key) = match choice {
         TlsChoice::Off => return Ok(None),
         TlsChoice::Files { certificate, key } => (read_chain(certificate)?, read_key(key)?),
@@ -48,7 +57,7 @@ pub fn acceptor(choice: &TlsChoice, addresses: &[IpAddr]) -> Result<Option<TlsAc
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
 

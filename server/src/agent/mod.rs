@@ -5,6 +5,10 @@
 
 mod built_in;
 mod call;
+#[cfg(feature = "grpc")]
+pub mod grpc;
+#[cfg(feature = "grpc")]
+mod hint;
 mod meters;
 mod parrot;
 mod registry;

@@ -7,14 +7,20 @@ use serde_json::{Value, json};
 
 use crate::agent::built_in;
 use crate::agent::call::{AgentSeat, Call};
+#[cfg(feature = "grpc")]
+use crate::agent::grpc::{Absence, Programs, converse};
 use crate::agent::parrot::Parrot;
 use crate::agent::tone::Tone;
 use crate::app::App;
+use crate::config::Config;
 use crate::problem::Problem;
 use crate::rooms::Name;
 
 /// Agents that the server has itself.
 const BUILT_IN: [&str; 2] = ["parrot", "tone"];
+/// A program may come back any moment.
+#[cfg(feature = "grpc")]
+const RETRY_PROGRAM: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// How an agent is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,23 +32,38 @@ pub struct Summons {
 }
 
 /// All agents.
-#[derive(Debug, Default)]
-pub struct Agents {}
+#[derive(Debug)]
+pub struct Agents {
+    #[cfg(feature = "grpc")]
+    programs: Arc<Programs>,
+}
 
 impl Agents {
+    /// Those built in, and the programs that the operator named.
+    #[must_use]
+    #[cfg_attr(
+        not(feature = "grpc"),
+        expect(unused_variables, reason = "there are no programs")
+    )]
+    pub fn new(config: &Config) -> Self {
+        Self {
+            #[cfg(feature = "grpc")]
+            programs: Arc::new(Programs::new(&config.agent_urls)),
+        }
+    }
+
     /// An agent for a call, if it is there.
     ///
     /// # Errors
     /// 404 naming the agents there are; 503 when a program is not there.
     pub async fn summon(&self, summons: Summons) -> Result<AgentSeat, Problem> {
-        let plan = AgentPlan::default();
-        let Some(name) = Name::parse("an agent", &summons.name)
-            .ok()
-            .filter(|name| BUILT_IN.contains(&name.as_str()))
-        else {
-            let names = BUILT_IN.join(", ");
-            let detail = format!("there is no agent of this name; there are {names}");
-            return Err(Problem::not_found(detail));
+        let Ok(name) = Name::parse("an agent", &summons.name) else {
+            return Err(self.unknown());
+        };
+        let plan = if is_built_in(&name) {
+            AgentPlan::default()
+        } else {
+            self.summon_program(&name).await?
         };
         let eagerness = summons.eagerness.unwrap_or(plan.eagerness);
         Ok(AgentSeat {
@@ -58,7 +79,8 @@ impl Agents {
             app.meters.agents.calls.inc();
             match call.seat.name.as_str() {
                 "parrot" => built_in::run(Parrot::new(call.seat.plan.rate), call).await,
-                _ => built_in::run(Tone::default(), call).await,
+                "tone" => built_in::run(Tone::default(), call).await,
+                _ => app.agents.answer_by_program(call).await,
             }
             app.meters.agents.calls.dec();
         });
@@ -68,8 +90,70 @@ impl Agents {
     #[must_use]
     pub fn describe(&self) -> Value {
         let built_in = BUILT_IN.map(|name| json!({ "name": name, "kind": "built_in" }));
-        built_in.to_vec().into()
+        let mut agents = built_in.to_vec();
+        #[cfg(feature = "grpc")]
+        agents.extend(self.programs.list().into_iter().map(
+            |(name, kind, there)| json!({ "name": name.as_str(), "kind": kind, "there": there }),
+        ));
+        agents.into()
     }
+
+    fn unknown(&self) -> Problem {
+        let names: Vec<String> = match self.describe() {
+            Value::Array(agents) => agents
+                .iter()
+                .filter_map(|it| it["name"].as_str().map(str::to_owned))
+                .collect(),
+            _ => Vec::new(),
+        };
+        let detail = format!(
+            "there is no agent of this name; there are {}",
+            names.join(", ")
+        );
+        Problem::not_found(detail)
+    }
+}
+
+#[cfg(feature = "grpc")]
+impl Agents {
+    /// Those at the other end of a stream.
+    #[must_use]
+    pub const fn programs(&self) -> &Arc<Programs> {
+        &self.programs
+    }
+
+    async fn summon_program(&self, name: &Name) -> Result<AgentPlan, Problem> {
+        self.programs
+            .summon(name)
+            .await
+            .map_err(|absence| match absence {
+                Absence::Unknown => self.unknown(),
+                Absence::Away => {
+                    let detail = format!("the program of agent {name} is not there now; try again");
+                    Problem::unavailable(RETRY_PROGRAM, detail)
+                }
+            })
+    }
+
+    async fn answer_by_program(&self, call: Call) {
+        converse(Arc::clone(&self.programs), call).await;
+    }
+}
+
+#[cfg(not(feature = "grpc"))]
+impl Agents {
+    async fn summon_program(&self, _: &Name) -> Result<AgentPlan, Problem> {
+        Err(self.unknown())
+    }
+
+    async fn answer_by_program(&self, call: Call) {
+        call.hang_up().await;
+    }
+}
+
+/// Whether the server has an agent of this name itself.
+pub(super) fn is_built_in(name: &Name) -> bool {
+    BUILT_IN.contains(&name.as_str())
 }
 
 /// Reads a parameter.

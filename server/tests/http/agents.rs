@@ -16,7 +16,7 @@ use crate::rig::Rig;
 const MS: u64 = 1_000;
 
 /// 20 ms of a sample.
-fn audio(at_ms: u64, sample: i16) -> Heard {
+pub(crate) fn audio(at_ms: u64, sample: i16) -> Heard {
     Heard::Audio {
         at: CallTime(at_ms * MS),
         pcm: sample.to_le_bytes().repeat(320),
@@ -25,7 +25,7 @@ fn audio(at_ms: u64, sample: i16) -> Heard {
     }
 }
 
-fn started(turn: u32, start_ms: u64) -> Heard {
+pub(crate) fn started(turn: u32, start_ms: u64) -> Heard {
     Heard::Voice(VoiceEvent::SpeechStarted {
         at: CallTime((start_ms + 60) * MS),
         turn: TurnId(turn),
@@ -33,7 +33,7 @@ fn started(turn: u32, start_ms: u64) -> Heard {
     })
 }
 
-fn ended(turn: u32, start_ms: u64, end_ms: u64) -> Heard {
+pub(crate) fn ended(turn: u32, start_ms: u64, end_ms: u64) -> Heard {
     Heard::Voice(VoiceEvent::Ended(TurnEnd {
         at: CallTime((end_ms + 350) * MS),
         turn: TurnId(turn),

@@ -5,6 +5,8 @@
 mod client;
 mod fake;
 mod offers;
+#[cfg(feature = "grpc")]
+mod program;
 mod rig;
 
 mod agents;
@@ -12,6 +14,10 @@ mod api;
 mod files;
 mod hostile;
 mod lifecycle;
+#[cfg(feature = "grpc")]
+mod programs;
+#[cfg(feature = "grpc")]
+mod python;
 mod resource;
 mod rooms;
 mod tls;

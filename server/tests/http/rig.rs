@@ -21,6 +21,9 @@ pub(crate) const FRAGMENT: (&str, &str) = ("Content-Type", "application/trickle-
 
 pub(crate) struct Rig {
     pub(crate) address: SocketAddr,
+    /// Where programs connect, if they can.
+    #[cfg(feature = "grpc")]
+    pub(crate) grpc: Option<SocketAddr>,
     pub(crate) app: Arc<App>,
     pub(crate) shards: Vec<FakeShard>,
     tasks: Vec<AbortHandle>,
@@ -66,12 +69,16 @@ impl Rig {
             .await
             .expect("the server starts");
         let (address, app) = (server.address().expect("it listens"), server.app());
+        #[cfg(feature = "grpc")]
+        let grpc = server.grpc_address();
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(server.run(async {
             stopped.await.ok();
         }));
         Self {
             address,
+            #[cfg(feature = "grpc")]
+            grpc,
             app,
             shards,
             tasks,

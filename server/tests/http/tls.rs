@@ -69,7 +69,7 @@ async fn a_self_signed_certificate_is_made_at_start() {
 #[test]
 fn a_wrong_certificate_or_key_file_is_named() {
     use antiphon_server::config::TlsChoice;
-    use antiphon_server::tls::acceptor;
+    use antiphon_server::tls::{HTTP_1, acceptor};
     let empty = write("tls.empty.pem", "no PEM here");
     for (certificate, key, named) in [
         ("/no/such.pem", empty.as_str(), "tls_cert = /no/such.pem"),
@@ -79,7 +79,7 @@ fn a_wrong_certificate_or_key_file_is_named() {
             certificate: certificate.into(),
             key: key.into(),
         };
-        let Err(error) = acceptor(&choice, &[]) else {
+        let Err(error) = acceptor(&choice, &[], HTTP_1) else {
             panic!("{certificate} was taken")
         };
         assert!(error.to_string().contains(named), "{error}");

@@ -1,0 +1,517 @@
+//! The programs there are, and how a call finds its program and keeps it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use antiphon_core::voice::message::{AgentPlan, CallTime, Heard};
+use axum::http::Uri;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tonic::Status;
+use tonic::transport::Endpoint;
+use tracing::debug;
+
+use super::proto::orchestrator_client::OrchestratorClient;
+use super::proto::to_agent::What;
+use super::proto::{Hearing, Offer, Start, ToAgent};
+use super::stream::{Fate, Incoming, attend, telling};
+use super::wire;
+use crate::agent::call::Call;
+use crate::limits::{
+    GRPC_WINDOW_BYTES, PROGRAM_DIAL_PAUSE, PROGRAM_DIAL_TIMEOUT, PROGRAM_GRACE,
+    PROGRAM_MESSAGE_BYTES_MAX, PROGRAM_MISSED_MAX, PROGRAM_NAMES_MAX, PROGRAM_REJOIN,
+    PROGRAM_WAITING_MAX, SAY_AHEAD_MAX,
+};
+use crate::rooms::Name;
+use crate::sessions::random_hex;
+
+/// A program that the server dials, as the operator names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentUrl {
+    /// The agent's name.
+    pub name: Name,
+    /// Scheme, host and port.
+    uri: Uri,
+    plan: AgentPlan,
+}
+
+/// All programs, and the calls that wait for one.
+#[derive(Debug, Default)]
+pub struct Programs {
+    by_name: Mutex<BTreeMap<Name, Program>>,
+    /// Calls by their token.
+    calls: Mutex<BTreeMap<String, mpsc::Sender<Incoming>>>,
+}
+
+#[derive(Debug)]
+enum Program {
+    Dialled(AgentUrl),
+    Waiting {
+        plan: AgentPlan,
+        waiting: VecDeque<mpsc::Sender<Offer>>,
+    },
+}
+
+/// Why a call cannot have a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// No such name.
+    Unknown,
+    /// It is not there now.
+    Away,
+}
+
+impl FromStr for AgentUrl {
+    type Err = String;
+
+    /// `NAME=http://HOST:PORT`, and maybe `?rate=16000&batch_ms=20&denoise=true`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form =
+            || format!("`{text}` is not NAME=http://HOST:PORT[?rate=HZ&batch_ms=MS&denoise=BOOL]");
+        let (name, url) = text.split_once('=').ok_or_else(form)?;
+        let name = Name::parse("an agent", name).map_err(|rule| rule.to_string())?;
+        let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        let uri: Uri = base.parse().map_err(|_| form())?;
+        let bare = ["", "/"].contains(&uri.path());
+        if uri.scheme_str() != Some("http") || uri.port().is_none() || !bare {
+            return Err(form());
+        }
+        let mut hearing = Hearing::default();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=') {
+                Some(("rate", hz)) => hearing.rate = hz.parse().map_err(|_| form())?,
+                Some(("batch_ms", millis)) => {
+                    hearing.batch_ms = millis.parse().map_err(|_| form())?
+                }
+                Some(("denoise", yes)) => hearing.denoise = yes.parse().map_err(|_| form())?,
+                _ => return Err(form()),
+            }
+        }
+        let plan = wire::plan(Some(hearing)).map_err(|rule| format!("`{text}`: {rule}"))?;
+        Ok(Self { name, uri, plan })
+    }
+}
+
+impl fmt::Display for AgentUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let uri = self.uri.to_string();
+        write!(f, "{} at {}", self.name, uri.trim_end_matches('/'))
+    }
+}
+
+impl AgentUrl {
+    async fn is_there(&self) -> bool {
+        let host = self.uri.host().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port = self.uri.port_u16().unwrap_or_default();
+        let connecting = TcpStream::connect((host, port));
+        matches!(timeout(PROGRAM_DIAL_TIMEOUT, connecting).await, Ok(Ok(_)))
+    }
+
+    /// Each call has a connection of its own, so that a call that is held back holds no other back.
+    async fn dial(&self) -> Result<Incoming, Status> {
+        let endpoint = Endpoint::from(self.uri.clone())
+            .connect_timeout(PROGRAM_DIAL_TIMEOUT)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(GRPC_WINDOW_BYTES)
+            .initial_connection_window_size(2 * GRPC_WINDOW_BYTES);
+        let channel = endpoint
+            .connect()
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        let mut client =
+            OrchestratorClient::new(channel).max_decoding_message_size(PROGRAM_MESSAGE_BYTES_MAX);
+        let (teller, told) = telling();
+        let messages = tokio_stream::StreamExt::map_while(told, Result::ok);
+        let opening = async move { Ok(client.converse(messages).await?.into_inner()) };
+        Ok(Incoming {
+            opening: Box::pin(opening),
+            teller,
+        })
+    }
+}
+
+impl Programs {
+    /// Those that the server dials.
+    #[must_use]
+    pub fn new(urls: &[AgentUrl]) -> Self {
+        let dialled = urls
+            .iter()
+            .map(|url| (url.name.clone(), Program::Dialled(url.clone())));
+        Self {
+            by_name: Mutex::new(dialled.collect()),
+            calls: Mutex::default(),
+        }
+    }
+
+    /// How a program wants to hear a call that is about to begin.
+    ///
+    /// # Errors
+    /// [`Absence`].
+    pub async fn summon(&self, name: &Name) -> Result<AgentPlan, Absence> {
+        let url = match self.by_name().get_mut(name) {
+            None => return Err(Absence::Unknown),
+            Some(Program::Dialled(url)) => url.clone(),
+            Some(Program::Waiting { plan, waiting }) => {
+                waiting.retain(|program| !program.is_closed());
+                return if waiting.is_empty() {
+                    Err(Absence::Away)
+                } else {
+                    Ok(*plan)
+                };
+            }
+        };
+        if url.is_there().await {
+            Ok(url.plan)
+        } else {
+            Err(Absence::Away)
+        }
+    }
+
+    /// Each name, how it is met, and whether a program waits under it (unknown of those that are dialled).
+    #[must_use]
+    pub fn list(&self) -> Vec<(Name, &'static str, Option<bool>)> {
+        let programs = self.by_name();
+        let described = programs.iter().map(|(name, program)| match program {
+            Program::Dialled(_) => (name.clone(), "dialled", None),
+            Program::Waiting { waiting, .. } => {
+                let waits = waiting.iter().any(|program| !program.is_closed());
+                (name.clone(), "waiting", Some(waits))
+            }
+        });
+        described.collect()
+    }
+
+    /// A program waits for calls: it is offered them as they come.
+    ///
+    /// # Errors
+    /// `ALREADY_EXISTS` or `RESOURCE_EXHAUSTED`, with what to change.
+    pub(super) fn register(
+        &self,
+        name: Name,
+        plan: AgentPlan,
+    ) -> Result<mpsc::Receiver<Offer>, Status> {
+        let mut programs = self.by_name();
+        if !programs.contains_key(&name) && programs.len() >= PROGRAM_NAMES_MAX {
+            let away = programs
+                .iter()
+                .find(|(_, program)| program.is_forgettable());
+            let Some(away) = away.map(|(name, _)| name.clone()) else {
+                return Err(Status::resource_exhausted(
+                    "as many agents as there may be have names",
+                ));
+            };
+            programs.remove(&away);
+        }
+        let waits = || Program::Waiting {
+            plan,
+            waiting: VecDeque::new(),
+        };
+        match programs.entry(name).or_insert_with(waits) {
+            Program::Dialled(_) => Err(Status::already_exists(
+                "the server dials an agent of this name",
+            )),
+            Program::Waiting { plan: old, waiting } => {
+                waiting.retain(|program| !program.is_closed());
+                if waiting.len() >= PROGRAM_WAITING_MAX {
+                    let detail = "as many programs as may wait under this name do";
+                    return Err(Status::resource_exhausted(detail));
+                }
+                *old = plan;
+                let (offers, receiver) = mpsc::channel(PROGRAM_WAITING_MAX);
+                waiting.push_back(offers);
+                Ok(receiver)
+            }
+        }
+    }
+
+    /// The call of a token that waits for a stream.
+    pub(super) fn call(&self, token: &str) -> Option<mpsc::Sender<Incoming>> {
+        self.calls().get(token).cloned()
+    }
+
+    /// Offers a call to the next program that waits; whether there was one.
+    fn offer(&self, name: &Name, token: &str) -> bool {
+        let mut programs = self.by_name();
+        let Some(Program::Waiting { waiting, .. }) = programs.get_mut(name) else {
+            return false;
+        };
+        for _ in 0..waiting.len() {
+            let Some(program) = waiting.pop_front() else {
+                break;
+            };
+            let token = token.to_owned();
+            let offered = program.try_send(Offer { token }).is_ok();
+            if !program.is_closed() {
+                waiting.push_back(program);
+            }
+            if offered {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn url(&self, name: &Name) -> Option<AgentUrl> {
+        match self.by_name().get(name) {
+            Some(Program::Dialled(url)) => Some(url.clone()),
+            _ => None,
+        }
+    }
+
+    fn by_name(&self) -> MutexGuard<'_, BTreeMap<Name, Program>> {
+        self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn calls(&self) -> MutexGuard<'_, BTreeMap<String, mpsc::Sender<Incoming>>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Program {
+    fn is_forgettable(&self) -> bool {
+        matches!(self, Self::Waiting { waiting, .. } if waiting.iter().all(mpsc::Sender::is_closed))
+    }
+}
+
+/// A call that has no stream, or had one.
+struct Conversation {
+    programs: Arc<Programs>,
+    call: Call,
+    token: String,
+    incoming: mpsc::Receiver<Incoming>,
+    /// What was decided while no program listened, the oldest first.
+    missed: VecDeque<Heard>,
+    resumed: bool,
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        self.programs.calls().remove(&self.token);
+    }
+}
+
+/// Finds the call's program, and finds it again when its stream breaks, until the call ends. Without a program for
+/// [`PROGRAM_GRACE`] it ends.
+pub(in crate::agent) async fn converse(programs: Arc<Programs>, call: Call) {
+    let token = random_hex::<16>();
+    let (sender, incoming) = mpsc::channel(1);
+    programs.calls().insert(token.clone(), sender);
+    let mut conversation = Conversation {
+        programs,
+        call,
+        token,
+        incoming,
+        missed: VecDeque::new(),
+        resumed: false,
+    };
+    conversation.run().await;
+}
+
+impl Conversation {
+    async fn run(&mut self) {
+        let session = self.call.session();
+        let mut next = None;
+        loop {
+            let incoming = match next.take() {
+                Some(incoming) => incoming,
+                None => match self.find().await {
+                    Ok(Some(incoming)) => incoming,
+                    Ok(None) => return,
+                    Err(()) => {
+                        debug!(%session, agent = %self.call.seat.name, "no program took the call up in time");
+                        return self.call.hang_up().await;
+                    }
+                },
+            };
+            if self.resumed {
+                self.call.mouth.meters().reconnects.inc();
+            }
+            let greeting = self.greeting();
+            match attend(&mut self.call, incoming, greeting, &mut self.incoming).await {
+                Fate::Ended => return,
+                Fate::HungUp => return self.call.hang_up().await,
+                Fate::AtFault(status) => {
+                    debug!(%session, rule = status.message(), "a program broke a rule; its call ends");
+                    return self.call.hang_up().await;
+                }
+                Fate::Lost(status) => {
+                    debug!(%session, code = ?status.code(), "a program's stream broke")
+                }
+                Fate::Stalled => {
+                    debug!(%session, "a program did not read; its stream is ended");
+                    self.call.mouth.meters().stalls.inc();
+                    self.call.ear.clear();
+                }
+                Fate::TakenOver(incoming) => next = Some(incoming),
+            }
+            self.resumed = true;
+        }
+    }
+
+    /// Waits for a stream; `None` when the call ends first.
+    async fn find(&mut self) -> Result<Option<Incoming>, ()> {
+        let deadline = Instant::now() + PROGRAM_GRACE;
+        let seeking = seek(
+            &self.programs,
+            &self.call.seat.name,
+            &self.token,
+            self.resumed,
+        );
+        let mut seeking = std::pin::pin!(seeking);
+        loop {
+            tokio::select! {
+                Some(incoming) = self.incoming.recv() => return Ok(Some(incoming)),
+                incoming = &mut seeking => return Ok(Some(incoming)),
+                heard = self.call.ear.next() => match heard {
+                    None => return Ok(None),
+                    Some(Heard::Audio { .. }) => {}
+                    Some(heard) => {
+                        if self.missed.len() >= PROGRAM_MISSED_MAX {
+                            self.missed.pop_front();
+                        }
+                        self.missed.push_back(heard);
+                    }
+                },
+                () = sleep_until(deadline) => return Err(()),
+            }
+        }
+    }
+
+    /// What a stream begins with.
+    fn greeting(&mut self) -> Vec<ToAgent> {
+        let seat = &self.call.seat;
+        let start = Start {
+            token: self.token.clone(),
+            agent: seat.name.to_string(),
+            session: self.call.session().to_string(),
+            hearing: Some(wire::hearing(seat.plan)),
+            eagerness: wire::said_eagerness(seat.plan.eagerness).into(),
+            resumed: self.resumed,
+            high_water_us: SAY_AHEAD_MAX.as_micros() as u64,
+        };
+        let rate = seat.plan.rate;
+        let lost = self.call.lost();
+        let missed = self.missed.drain(..);
+        let missed: Vec<ToAgent> = missed
+            .filter_map(|heard| wire::told(heard, rate, lost))
+            .collect();
+        let at = missed
+            .first()
+            .map_or(CallTime(0), |message| CallTime(message.at_us));
+        let mut greeting = vec![wire::at_time(at, What::Start(start))];
+        greeting.extend(missed);
+        greeting
+    }
+}
+
+/// Dials the program, or offers the call to those that wait, again and again. A program whose stream broke is given
+/// time to take the call up itself before others are asked.
+async fn seek(programs: &Programs, name: &Name, token: &str, resumed: bool) -> Incoming {
+    if let Some(url) = programs.url(name) {
+        loop {
+            match url.dial().await {
+                Ok(incoming) => return incoming,
+                Err(status) => {
+                    debug!(agent = %name, error = status.message(), "a program cannot be dialled")
+                }
+            }
+            sleep(PROGRAM_DIAL_PAUSE).await;
+        }
+    }
+    if resumed {
+        sleep(PROGRAM_REJOIN).await;
+    }
+    while !programs.offer(name, token) {
+        sleep(PROGRAM_DIAL_PAUSE).await;
+    }
+    std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use antiphon_core::audio::Rate;
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::parse("an agent", text).expect("a name")
+    }
+
+    #[test]
+    fn an_agents_url_says_where_it_is_and_how_it_hears() {
+        let url: AgentUrl = "bot=http://[::1]:50052?rate=8000&batch_ms=40&denoise=true"
+            .parse()
+            .expect("a good one");
+        assert_eq!(url.to_string(), "bot at http://[::1]:50052");
+        assert_eq!(
+            (url.plan.rate, url.plan.batch_millis, url.plan.denoise),
+            (Rate::Hz8000, 40, true)
+        );
+        let plain: AgentUrl = "bot=http://localhost:1/".parse().expect("a good one");
+        assert_eq!(plain.plan, AgentPlan::default());
+        for wrong in [
+            "http://localhost:1",
+            "bot=localhost:1",
+            "bot=https://localhost:1",
+            "bot=http://localhost",
+            "bot=http://localhost:1/path",
+            "a/b=http://localhost:1",
+            "bot=http://localhost:1?rate=1",
+            "bot=http://localhost:1?speed=1",
+        ] {
+            let error = wrong.parse::<AgentUrl>().expect_err(wrong);
+            assert!(!error.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn programs_of_one_name_take_turns_and_a_name_that_left_is_remembered() {
+        let programs = Programs::default();
+        let (bot, plan) = (name("bot"), AgentPlan::default());
+        assert_eq!(programs.summon(&bot).await, Err(Absence::Unknown));
+        let mut first = programs.register(bot.clone(), plan).expect("there is room");
+        let mut second = programs.register(bot.clone(), plan).expect("there is room");
+        assert_eq!(programs.summon(&bot).await, Ok(plan));
+        for token in ["a", "b", "c"] {
+            assert!(programs.offer(&bot, token));
+        }
+        let offered =
+            |program: &mut mpsc::Receiver<Offer>| program.try_recv().map(|offer| offer.token);
+        assert_eq!(offered(&mut first).as_deref(), Ok("a"));
+        assert_eq!(offered(&mut second).as_deref(), Ok("b"));
+        drop(first);
+        assert!(programs.offer(&bot, "d"));
+        assert_eq!(offered(&mut second).as_deref(), Ok("d"));
+        drop(second);
+        assert!(!programs.offer(&bot, "e"));
+        assert_eq!(programs.summon(&bot).await, Err(Absence::Away));
+        assert_eq!(programs.list(), [(bot, "waiting", Some(false))]);
+    }
+
+    #[test]
+    fn names_are_bounded_and_those_that_left_make_room() {
+        let programs = Programs::default();
+        let plan = AgentPlan::default();
+        let register = |number: usize| programs.register(name(&format!("bot{number}")), plan);
+        let mut there: Vec<_> = (0..PROGRAM_NAMES_MAX)
+            .map(|it| register(it).expect("room"))
+            .collect();
+        let refused = register(PROGRAM_NAMES_MAX).expect_err("full");
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        there.pop();
+        register(PROGRAM_NAMES_MAX).expect("one has left");
+    }
+
+    #[test]
+    fn a_name_that_is_dialled_cannot_be_taken() {
+        let programs = Programs::new(&["bot=http://127.0.0.1:1".parse().expect("a good one")]);
+        let refused = programs
+            .register(name("bot"), AgentPlan::default())
+            .expect_err("taken");
+        assert_eq!(refused.code(), tonic::Code::AlreadyExists);
+    }
+}
