@@ -88,7 +88,7 @@ fn a_listener_hears_everybody_but_itself_in_one_track() {
     };
     expected(1, levels(first));
     expected(2, levels(second));
-    guests.map(|guest| expected(0, levels(guest)));
+    guests.iter().for_each(|guest| expected(0, levels(*guest)));
     // One packet each 20 ms, whatever comes.
     let mid = world.mids(first)[0];
     let packets = world.peers[first].payloads(mid).len();

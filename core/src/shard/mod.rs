@@ -26,7 +26,7 @@ pub use self::tuning::{Tuning, TuningError};
 use self::ufrag::Address;
 use self::wheel::Wheel;
 use crate::drive::TransmitBatch;
-use crate::ids::{RequestId, SessionId, SessionKey, ShardId};
+use crate::ids::{RequestId, RoomId, SessionId, SessionKey, ShardId};
 use crate::limits::SESSION_MEDIA_MAX;
 use crate::message::{
     CloseReason, Command, CommandError, DropReason, Event, FORWARD_DELAY_BOUNDS, PlanFlaw, Role,

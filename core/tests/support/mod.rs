@@ -193,7 +193,7 @@ impl World {
             Role::Echo => Purpose::Echo,
             Role::Agent(_) => Purpose::Agent,
             Role::Mix { .. } => Purpose::Subscribe {
-                tracks: vec![antiphon_core::plan::Codec::Opus],
+                tracks: vec![Codec::Opus],
             },
             Role::Publish { .. } => Purpose::Publish { prefer: None },
             Role::Subscribe { .. } => Purpose::Subscribe {
