@@ -418,6 +418,11 @@ fn overloaded() -> Problem {
 fn role(seat: &Seat, room: RoomId, target: Target) -> Role {
     match target {
         Target::Participant(participant) if seat.publishes => Role::Publish { room, participant },
+        Target::Participant(own) if seat.mixed => Role::Mix {
+            room,
+            own: Some(own),
+        },
+        Target::Newest if seat.mixed => Role::Mix { room, own: None },
         target => Role::Subscribe { room, target },
     }
 }

@@ -78,6 +78,8 @@ pub struct Seat {
     pub participant: Option<Name>,
     /// Whether the session publishes.
     pub publishes: bool,
+    /// Whether it hears the room in one track, but for `participant`.
+    pub mixed: bool,
 }
 
 /// All rooms. A room exists while a session sits in it or somebody listens to its events.
@@ -468,6 +470,7 @@ mod tests {
             room: room.clone(),
             participant: None,
             publishes: false,
+            mixed: false,
         };
         let (id, ..) = rooms.sit(&seat, || ShardId(0));
         let (_, listener) = rooms.listen(&room, || ShardId(0));

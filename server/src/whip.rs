@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use antiphon_core::plan::Codec;
 use antiphon_core::sdp::Purpose;
 use axum::Router;
 use axum::body::Body;
@@ -59,6 +60,15 @@ struct PublishQuery {
     name: Option<String>,
 }
 
+/// The parameters of a WHEP URL without a participant.
+#[derive(Deserialize)]
+struct ListenQuery {
+    /// `1`: everybody in one track.
+    mix: Option<String>,
+    /// The session in which the listener publishes, whom the mix leaves out: the last part of its URL.
+    session: Option<String>,
+}
+
 /// The endpoints.
 pub fn routes() -> Router<Arc<App>> {
     let whep = |endpoint: MethodRouter<Arc<App>>| endpoint.get(no_content).head(discover);
@@ -104,18 +114,32 @@ async fn publish(
         room: room_name(&room)?,
         participant: Some(participant_name(&name)?),
         publishes: true,
+        mixed: false,
     };
     open(offered, Part::Seat(seat)).await
 }
 
 async fn subscribe_newest(
     Path(room): Path<String>,
+    Query(query): Query<ListenQuery>,
     offered: Described,
 ) -> Result<Response<Body>, Problem> {
+    let room = room_name(&room)?;
+    let mixed = match query.mix.as_deref() {
+        None | Some("0") => false,
+        Some("1") => true,
+        Some(_) => return Err(Problem::bad_request("mix is 1 or 0")),
+    };
+    let participant = match query.session.as_deref() {
+        None => None,
+        Some(session) if mixed => Some(listener_of(&offered.app, &room, session)?),
+        Some(_) => return Err(Problem::bad_request("session goes with mix=1")),
+    };
     let seat = Seat {
-        room: room_name(&room)?,
-        participant: None,
+        room,
+        participant,
         publishes: false,
+        mixed,
     };
     open(offered, Part::Seat(seat)).await
 }
@@ -129,6 +153,7 @@ async fn subscribe(
         room: room_name(&room)?,
         participant,
         publishes: false,
+        mixed: false,
     };
     open(offered, Part::Seat(seat)).await
 }
@@ -197,14 +222,22 @@ fn purpose(app: &App, part: &Part) -> Result<Purpose, Problem> {
     if seat.publishes {
         return Ok(Purpose::Publish { prefer: None });
     }
-    let tracks = app
-        .directory()
-        .rooms
-        .tracks(&seat.room, seat.participant.as_ref());
+    // Anybody's sound is reason enough for a mix.
+    let followed = seat.participant.as_ref().filter(|_| !seat.mixed);
+    let tracks = app.directory().rooms.tracks(&seat.room, followed);
+    let wanted = |tracks| {
+        if seat.mixed {
+            vec![Codec::Opus]
+        } else {
+            tracks
+        }
+    };
     tracks
-        .map(|tracks| Purpose::Subscribe { tracks })
+        .map(|tracks| Purpose::Subscribe {
+            tracks: wanted(tracks),
+        })
         .ok_or_else(|| {
-            let detail = match &seat.participant {
+            let detail = match followed {
                 Some(name) => format!(
                     "{name} does not publish in room {} now; try again",
                     seat.room
@@ -212,6 +245,21 @@ fn purpose(app: &App, part: &Part) -> Result<Purpose, Problem> {
                 None => format!("nobody publishes in room {} now; try again", seat.room),
             };
             Problem::new(StatusCode::CONFLICT, detail).retry_after(RETRY_PUBLISHER)
+        })
+}
+
+/// Who publishes in a session of a room: the listener itself. Whoever knows the secret of its URL is.
+fn listener_of(app: &App, room: &Name, session: &str) -> Result<Name, Problem> {
+    let directory = app.directory();
+    let seat = directory
+        .sessions
+        .by_secret(session)
+        .and_then(|record| record.seat.as_ref());
+    let seat = seat.filter(|seat| seat.publishes && seat.room == *room);
+    seat.and_then(|seat| seat.participant.clone())
+        .ok_or_else(|| {
+            let detail = format!("`session` is none that publishes in room {room}");
+            Problem::bad_request(detail)
         })
 }
 

@@ -202,3 +202,38 @@ async fn rooms_of_one_name_share_a_shard_and_calls_spread_over_shards() {
     }
     assert_eq!(counts(), [3, 3, 3]);
 }
+
+#[tokio::test]
+async fn a_room_can_be_heard_in_one_track_without_oneself() {
+    let rig = Rig::start("").await;
+    let offer = offers::recvonly();
+    rig.post("/whep/hall?mix=1", &offer).await.problem(409);
+    let ann = rig.publish("hall", "ann").await;
+    rig.publish("hall", "bob").await;
+    let secret = ann.rsplit('/').next().expect("a last part");
+    let own = format!("/whep/hall?mix=1&session={secret}");
+    rig.post(&own, &offer).await.location();
+    rig.post("/whep/hall?mix=1", &offer).await.location();
+    let roles: Vec<_> = rig.shard().sessions().into_iter().map(|it| it.1).collect();
+    let Role::Publish { room, participant } = roles[0] else {
+        panic!("ann publishes: {roles:?}");
+    };
+    let but = |own| Role::Mix { room, own };
+    assert_eq!(roles[2..], [but(Some(participant)), but(None)]);
+
+    for wrong in [
+        "/whep/hall?mix=2".to_owned(),
+        format!("/whep/hall?session={secret}"),
+        "/whep/hall?mix=1&session=nobodys".to_owned(),
+    ] {
+        rig.post(&wrong, &offer).await.problem(400);
+    }
+    rig.publish("attic", "cleo").await;
+    let elsewhere = format!("/whep/attic?mix=1&session={secret}");
+    assert!(
+        rig.post(&elsewhere, &offer)
+            .await
+            .problem(400)
+            .contains("attic")
+    );
+}
