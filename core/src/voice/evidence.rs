@@ -117,7 +117,7 @@ impl Evidence {
         let silence = log(self.silence, 400_000);
         let sum = BIAS
             + silence * 3 / 2
-            + self.melody.map_or(0, |melody| melody.odds())
+            + self.melody.map_or(0, Melody::odds)
             + self.hint.map_or(0, |hint| words(&hint))
             + self.habit.map_or(0, |habit| log(self.silence, habit) / 4)
             + if self.voice < SHORT && self.hint.is_none() {
@@ -136,8 +136,8 @@ const BIAS: i32 = NAT / 10;
 const SHORT: u64 = 400_000;
 
 impl Melody {
-    /// A fall to 2.5 semitones below the median ends statements; what stays within one goes on, or asks: of the two, the
-    /// voices that this was tuned on made no difference that could be heard here.
+    /// A fall to 2.5 semitones below the median ends statements; what stays within one goes on, or asks: the voices that
+    /// this was tuned on made no difference between these that shows here.
     fn odds(self) -> i32 {
         (-(self.last + 160) * NAT * 12 / 1_000).clamp(-NAT * 12 / 10, NAT * 14 / 10)
     }

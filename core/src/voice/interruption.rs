@@ -44,7 +44,9 @@ impl Interruption {
             let own = i64::from(CERTAIN - features.echo.min(CERTAIN)) * near / i64::from(CERTAIN);
             let speech = i64::from(features.speech.min(CERTAIN)) * own / i64::from(CERTAIN);
             let surplus = speech - i64::from(CERTAIN / 2);
-            self.evidence += surplus * FRAME as i64 / i64::from(CERTAIN);
+            // Words have gaps: what speaks against it weighs half.
+            let weight = if surplus > 0 { 2 } else { 1 };
+            self.evidence += surplus * weight * FRAME as i64 / (2 * i64::from(CERTAIN));
             if surplus > 0 {
                 self.start.get_or_insert(now.saturating_sub(FRAME));
             }

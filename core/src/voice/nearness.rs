@@ -15,8 +15,8 @@ pub(super) struct Nearness {
 /// Frames of which the loudest counts: 40 ms.
 const RECENT: usize = 4;
 /// Only where a voice stands out from the room by so much is what is near the room's level no voice: it is what earshot
-/// keeps on for 60 ms after the last sound. In noise the same cut into words: at 10 dB 46 % of pauses were taken for ends,
-/// and 30 % are without it.
+/// keeps on for 60 ms after the last sound. In noise the same cut into words: at 10 dB 46 % of pauses were taken for
+/// ends, and 30 % are without it.
 const STANDS_OUT: i32 = 30 * 256;
 /// Of the way from the room's level to the person's, what may be a voice is beyond the first part of so many.
 const PARTS: i32 = 4;

@@ -1,11 +1,12 @@
 //! How soon turns end, and how often too soon: the turn detector beside plain silence, on dialogues made by espeak-ng.
 //!
 //! ```text
-//! turn_bench [--tuning | --trace]
+//! turn_bench [--tuning | --trace | --why]
 //! ```
 //!
 //! Prints the tables of `docs/turns.md`: of the half of the material that nothing was tuned on, or with `--tuning` of
-//! the other. `--trace` prints the features of the first 30 s of it, which `core` keeps as a test.
+//! the other. `--why` shows the first turns where it does no better than silence. `--trace` prints the features of the
+//! first 30 s of it, which `core` keeps as a test.
 
 use std::error::Error;
 
@@ -22,7 +23,53 @@ fn main() -> Result<(), Box<dyn Error>> {
     if std::env::args().any(|argument| argument == "--trace") {
         return trace();
     }
+    if std::env::args().any(|argument| argument == "--why") {
+        return why(&half);
+    }
     turns(&half)
+}
+
+/// The first turns of one person in the loudest noise and among people: truth, what was known, and what was decided.
+fn why(half: &Half) -> Result<(), Box<dyn Error>> {
+    let scene = dialogue(half, &half.voices[0], 1)?;
+    let babble = babble(half)?;
+    let patient = TurnConfig {
+        eagerness: Eagerness::Patient,
+        ..TurnConfig::default()
+    };
+    for path in [Path::Quiet, Path::Noise(0.0), Path::Babble(10.0)] {
+        let features = path.features(&scene.samples, &babble, 1);
+        let ends = ends(&features, patient);
+        for turn in scene.turns.iter().take(4) {
+            let millis = |at: u64| at / 1_000;
+            let frames =
+                |from: u64, to: u64| &features[(from / 10_000) as usize..(to / 10_000) as usize];
+            let pitched = frames(turn.end - 480_000, turn.end)
+                .iter()
+                .filter(|frame| frame.voiced());
+            let after = frames(turn.end + 200_000, turn.end + 2_200_000);
+            let speech = after
+                .iter()
+                .filter(|frame| frame.speech >= patient.speech_on)
+                .count();
+            let within = |end: &&TurnEnd| (turn.start..turn.end + ANSWER_MAX).contains(&end.at.0);
+            let ends: Vec<_> = ends
+                .iter()
+                .filter(within)
+                .map(|end| (millis(end.at.0), end.reason))
+                .collect();
+            println!(
+                "{}: spoken {}-{} ms; {} of its last 48 frames pitched; voice in {} of 200 frames after it; ended {:?}",
+                path.name(),
+                millis(turn.start),
+                millis(turn.end),
+                pitched.count(),
+                speech,
+                ends,
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Speech, level, floor and pitch of each frame.

@@ -1,8 +1,15 @@
 //! What espeak-ng says, at 16 kHz.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::f64::consts::PI;
 use std::io;
 use std::process::Command;
+
+thread_local! {
+    /// What was said before: scenes repeat it often.
+    static SAID: RefCell<BTreeMap<String, Vec<f32>>> = const { RefCell::new(BTreeMap::new()) };
+}
 
 /// Samples a second.
 pub const RATE: usize = 16_000;
@@ -24,6 +31,16 @@ impl Voice {
     /// # Errors
     /// espeak-ng is not there (package `espeak-ng`), or says nothing.
     pub fn say(&self, text: &str) -> io::Result<Vec<f32>> {
+        let key = format!("{self:?} {text}");
+        if let Some(said) = SAID.with_borrow(|said| said.get(&key).cloned()) {
+            return Ok(said);
+        }
+        let samples = self.speak(text)?;
+        SAID.with_borrow_mut(|said| said.insert(key, samples.clone()));
+        Ok(samples)
+    }
+
+    fn speak(&self, text: &str) -> io::Result<Vec<f32>> {
         let output = Command::new("espeak-ng")
             .args([
                 "-v",
