@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Config;
+use crate::limits::JITTER_DELAY_MAX;
 
 /// Width of a class of lateness, in microseconds.
 const CLASS_MICROS: i64 = 5_000;
@@ -99,7 +100,7 @@ impl Arrivals {
             self.target = self
                 .required
                 .max(micros(config.delay_min))
-                .min(micros(config.delay_max));
+                .min(micros(config.delay_max.min(JITTER_DELAY_MAX)));
         }
         self.lowest.rotate_right(1);
         self.lowest[0] = i64::MAX;

@@ -135,7 +135,7 @@ mod opus {
         for (index, samples) in (0_u32..).zip(quiet.chunks_exact(320)) {
             let mut payload = [0; 1_275];
             let bytes = encoder.encode(samples, &mut payload).expect("a packet");
-            // As browsers do: of the packets that say nothing, the first is sent. In 400 ms one says what noise there is.
+            // As browsers do: of packets that say nothing the first is sent. In 400 ms one says what noise there is.
             let says_nothing = std::mem::replace(&mut said_nothing, bytes <= 2);
             if bytes > 2 || !says_nothing {
                 let packet = Packet {
