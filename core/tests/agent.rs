@@ -35,9 +35,13 @@ struct Call {
 
 impl Call {
     fn open() -> Self {
+        Self::open_as(AgentPlan::default())
+    }
+
+    fn open_as(plan: AgentPlan) -> Self {
         let mut world = World::new(1);
         let opened = world.now;
-        world.join(&AUDIO, Role::Agent(AgentPlan::default()));
+        world.join(&AUDIO, Role::Agent(plan));
         world.connect_all();
         Self {
             session: world.peers[0].session.expect("it was opened"),
@@ -161,6 +165,79 @@ fn the_agent_hears_every_moment_of_a_person_once() {
     let rises = settled.windows(2).filter(|it| it[0] < 0.0 && it[1] >= 0.0);
     let hertz = rises.count() as f32 * 16_000.0 / settled.len() as f32;
     assert!((hertz - 440.0).abs() < 3.0, "{hertz}");
+}
+
+#[test]
+fn the_agent_hears_at_the_rate_and_in_the_batches_it_asked_for() {
+    for (rate, batch_millis) in [
+        (Rate::Hz8000, 20),
+        (Rate::Hz16000, 100),
+        (Rate::Hz24000, 30),
+        (Rate::Hz48000, 40),
+    ] {
+        let mut call = Call::open_as(AgentPlan {
+            rate,
+            batch_millis,
+            ..AgentPlan::default()
+        });
+        call.send(&tone(Rate::Hz16000, 440.0, 0.25, 100 * SAMPLES));
+        let mut batches: Vec<Vec<f32>> = Vec::new();
+        for heard in call.heard() {
+            if let Heard::Audio { pcm, .. } = heard {
+                let samples = pcm.chunks_exact(2);
+                let sample = |it: &[u8]| f32::from(i16::from_le_bytes([it[0], it[1]])) / 32_768.0;
+                batches.push(samples.map(sample).collect());
+            }
+        }
+        let length = usize::from(batch_millis / 10) * rate.frame();
+        assert!(
+            batches.iter().all(|batch| batch.len() == length),
+            "{rate:?}"
+        );
+        let sound: Vec<f32> = batches.concat();
+        let level = rms(&sound[sound.len() / 2..]);
+        assert!((level / 0.177 - 1.0).abs() < 0.1, "{rate:?}: {level}");
+    }
+}
+
+#[test]
+fn noise_is_taken_from_what_the_agent_hears_if_it_asks() {
+    let level = |denoise| {
+        let mut call = Call::open_as(AgentPlan {
+            denoise,
+            ..AgentPlan::default()
+        });
+        call.send(&noise(3, 0.05, 200 * SAMPLES));
+        let mut sound: Vec<f32> = Vec::new();
+        for heard in call.heard() {
+            if let Heard::Audio { pcm, .. } = heard {
+                let samples = pcm.chunks_exact(2);
+                sound.extend(samples.map(|it| f32::from(i16::from_le_bytes([it[0], it[1]]))));
+            }
+        }
+        rms(&sound[sound.len() / 2..])
+    };
+    let (raw, denoised) = (level(false), level(true));
+    assert!(denoised < 0.3 * raw, "{denoised} of {raw}");
+}
+
+#[test]
+fn who_sends_faster_than_time_passes_costs_no_more_than_it() {
+    let mut call = Call::open();
+    let before = call.heard().count();
+    // Ten seconds of sound within half a second.
+    for _ in 0..500 {
+        let mut payload = [0; 400];
+        let length = call.encoder.encode(&[0.1; SAMPLES], &mut payload);
+        let time = call.packets * 960;
+        call.packets += 1;
+        let payload = &payload[..length.expect("20 ms fit")];
+        call.world.send(0, call.mid, time, false, payload);
+        call.world.run_for(Duration::from_millis(1));
+    }
+    let audio = call.heard().filter(|it| matches!(it, Heard::Audio { .. }));
+    let millis = 20 * (audio.count() - before);
+    assert!(millis <= 1_100, "{millis} ms were heard in 500");
 }
 
 #[test]

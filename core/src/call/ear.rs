@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::{call_time, micros};
-use crate::audio::{FRAME_SAMPLES_MAX, Rate, Resampler};
+use crate::audio::{AudioFrame, Channels, FRAME_SAMPLES_MAX, Rate, Resampler, Stage};
 use crate::codec::AnyDecoder;
 use crate::jitter::{Config, FrameKind, JitterBuffer, JitterStats, Packet};
 use crate::message::{VOICE_DELAY_BOUNDS, VoiceStats};
@@ -30,8 +30,11 @@ const LISTEN_MAX: Duration = Duration::from_secs(20);
 const BEHIND_MAX: Duration = Duration::from_millis(200);
 /// It stands still over silence when it is so far ahead.
 const AHEAD: Duration = Duration::from_millis(20);
-/// Beyond this, frames wait: whoever sends faster than time passes must not cost more than it.
-const AHEAD_MAX: Duration = Duration::from_millis(500);
+/// So much sound may come at once; what is beyond waits, as whoever sends faster than time passes must not cost more
+/// than that.
+const BURST_MAX: Duration = Duration::from_millis(500);
+/// What a frame takes of it: a little less than it lasts, as a sender's clock may be fast.
+const FRAME_COST: Duration = Duration::from_micros(9_800);
 
 /// Jitter buffer, decoder and analyser of one person.
 pub(super) struct Ear {
@@ -44,11 +47,15 @@ pub(super) struct Ear {
     decoder: AnyDecoder,
     for_analyser: Resampler,
     analyser: Analyser,
+    /// For what the agent hears alone: features are of what was said.
+    suppressor: Option<Box<dyn Stage + Send>>,
     for_agent: Resampler,
     /// Where the clock of what is heard stands: the end of the last frame.
     end: Timestamp,
     /// That was speech, as far as is known.
     spoke: bool,
+    /// Up to when sound was taken in; see [`BURST_MAX`].
+    spent: Timestamp,
     last_packet: Timestamp,
     batch: Batch,
 }
@@ -83,10 +90,12 @@ impl Ear {
             decoder,
             for_analyser: Resampler::new(rate, Rate::Hz16000),
             analyser: Analyser::new(),
+            suppressor: plan.denoise.then(|| suppressor(rate)).flatten(),
             for_agent: Resampler::new(rate, plan.rate),
             // A packet has two frames as a rule: the second of the first one ends now.
             end: now.before(2 * FRAME),
             spoke: false,
+            spent: now.before(BURST_MAX),
             last_packet: now,
             batch: Batch::new(plan.batch_millis),
         })
@@ -125,7 +134,7 @@ impl Ear {
     /// When [`Self::listen`] is due though no packet comes.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         let due = self.jitter.next_deadline()?;
-        let due = due.max(self.end.before(AHEAD_MAX));
+        let due = due.max(self.spent);
         (due.since(self.last_packet) < LISTEN_MAX).then_some(due)
     }
 
@@ -138,25 +147,30 @@ impl Ear {
         stats: &mut VoiceStats,
     ) -> Option<(CallTime, Features)> {
         let before = self.jitter.stats();
-        if self.end > now + AHEAD_MAX || now.since(self.last_packet) >= LISTEN_MAX {
+        if self.spent > now || now.since(self.last_packet) >= LISTEN_MAX {
             return None;
         }
-        let mut samples = [0.0; FRAME_SAMPLES_MAX];
-        let samples = &mut samples[..self.rate.frame()];
-        let kind = self.jitter.poll(now, &mut self.decoder, samples);
+        let mut frame = AudioFrame::new(self.rate, Channels::Mono);
+        let kind = self
+            .jitter
+            .poll(now, &mut self.decoder, frame.channel_mut(0));
         if kind == FrameKind::Empty {
             return None;
         }
+        self.spent = self.spent.max(now.before(BURST_MAX)) + FRAME_COST;
         let side = Side {
             concealed: kind.is_concealed(),
             ..Side::default()
         };
         let mut analysed = [0.0; ANALYSED_SAMPLES];
-        self.for_analyser.process(samples, &mut analysed);
+        self.for_analyser.process(frame.channel(0), &mut analysed);
         let features = self.analyser.analyse(&analysed, &side);
+        if let Some(suppressor) = &mut self.suppressor {
+            suppressor.process(&mut frame);
+        }
         let mut resampled = [0.0; FRAME_SAMPLES_MAX];
         let resampled = &mut resampled[..self.for_agent.destination().frame()];
-        self.for_agent.process(samples, resampled);
+        self.for_agent.process(frame.channel(0), resampled);
         self.advance(now);
         self.spoke = features.speech > CERTAIN / 2;
         let at = call_time(opened, self.end.before(FRAME));
@@ -181,6 +195,21 @@ impl Ear {
         } else {
             end
         };
+    }
+}
+
+/// What takes noise away; `None`: nothing of this build.
+fn suppressor(rate: Rate) -> Option<Box<dyn Stage + Send>> {
+    #[cfg(feature = "dsp")]
+    {
+        use crate::audio::{Suppression, Suppressor};
+        let suppressor = Suppressor::new(Suppression::Economy, rate)?;
+        Some(Box::new(suppressor))
+    }
+    #[cfg(not(feature = "dsp"))]
+    {
+        let _ = rate;
+        None
     }
 }
 
