@@ -384,14 +384,16 @@ fn trace() -> Vec<Features> {
 }
 
 /// What is decided on it while the agent says nothing.
-const UNDISTURBED: &str = "started 1570, paused 2770, eager 3240, resumed 3430, started 3430, paused 4820, eager 4910, ended \
+const UNDISTURBED: &str = "\
+    started 1570, paused 2770, eager 3240, resumed 3430, started 3430, paused 4820, eager 4910, ended \
     5050, started 10260, paused 11220, started 11380, paused 11710, started 11810, paused 12270, started \
     12740, paused 13690, started 14080, paused 14620, eager 14700, ended 14840, started 20180, paused \
     20780, started 20900, paused 22170, eager 22250, ended 22390, started 27730, paused 29320, eager \
     29910";
 
 /// And if the agent speaks from 10 to 12 s.
-const INTERRUPTED: &str = "started 1570, paused 2770, eager 3240, resumed 3430, started 3430, paused 4820, eager 4910, ended \
+const INTERRUPTED: &str = "\
+    started 1570, paused 2770, eager 3240, resumed 3430, started 3430, paused 4820, eager 4910, ended \
     5050, candidate 10350, started 10640, interrupted 10640, paused 11220, eager 11870, resumed 12010, \
     started 12010, paused 12270, started 12740, paused 13690, eager 14030, resumed 14080, started 14080, \
     paused 14620, eager 14710, ended 14840, started 20180, paused 20780, started 20900, paused 22170, \
