@@ -329,6 +329,41 @@ fn the_agent_falls_silent_soon_after_somebody_speaks() {
     );
 }
 
+/// A speaker beside an open microphone: what the agent says comes back after 120 ms, 15 dB softer. The path is learned
+/// from a greeting that nobody may interrupt.
+#[test]
+fn the_agent_does_not_interrupt_itself() {
+    let mut call = Call::open();
+    call.pause(500);
+    let spoken = voice(Rate::Hz16000, 5, 8 * 16_000);
+    let (greeting, answer) = spoken.split_at(3 * 16_000);
+    for (utterance, samples) in [greeting, answer].into_iter().enumerate() {
+        let pcm = samples
+            .iter()
+            .flat_map(|it| ((it * 20_000.0) as i16).to_le_bytes());
+        call.ask(AgentAsk::Say {
+            utterance: UtteranceId(utterance as u64),
+            pcm: pcm.collect(),
+            rate: Rate::Hz16000,
+            last: true,
+            interruptible: utterance > 0,
+        });
+    }
+    let room = noise(6, 0.0005, 8 * 16_000);
+    let echo: Vec<f32> = room
+        .iter()
+        .enumerate()
+        .map(|(index, noise)| {
+            let back = index.checked_sub(16 * 120).map_or(0.0, |back| spoken[back]);
+            noise + back * 0.61 * 0.178
+        })
+        .collect();
+    call.send(&echo);
+    let states: Vec<_> = call.playouts().into_iter().map(|it| it.2).collect();
+    let (started, finished) = (PlayoutState::Started, PlayoutState::Finished);
+    assert_eq!(states, [started, finished, started, finished]);
+}
+
 #[test]
 fn asks_for_a_call_that_is_none_are_ignored() {
     let mut world = World::new(2);

@@ -432,7 +432,10 @@ fn no_stage_allocates_for_a_frame() {
             canceller.process(frame);
         };
         let of_canceller = allocations_of_sound(rate, cancel);
-        assert!((1..=44 * 200).contains(&of_canceller), "{rate:?}: {of_canceller}");
+        assert!(
+            (1..=44 * 200).contains(&of_canceller),
+            "{rate:?}: {of_canceller}"
+        );
         for suppression in [Suppression::Quality, Suppression::Economy] {
             if let Some(mut suppressor) = Suppressor::new(suppression, rate) {
                 let process = |frame: &mut AudioFrame| suppressor.process(frame);

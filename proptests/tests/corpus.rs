@@ -197,7 +197,8 @@ fn run_committed(name: &str) {
     assert!(bytes <= CORPUS_BYTES_MAX, "{name}: {bytes} bytes of corpus");
 }
 
-/// What is here, in `fuzz/fuzz_targets`, in `fuzz/Cargo.toml` and in `.ci/corpora` is the same, so that none is forgotten.
+/// What is here, in `fuzz/fuzz_targets`, in `fuzz/Cargo.toml` and in `.ci/corpora` is the same, so that none is
+/// forgotten.
 #[test]
 fn every_target_is_built_replayed_seeded_and_measured() {
     let names: BTreeSet<_> = TARGETS

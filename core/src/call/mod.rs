@@ -10,6 +10,7 @@
 
 mod ear;
 mod mouth;
+mod own;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use self::ear::Ear;
 use self::mouth::{Mouth, Sound};
+use self::own::OwnVoice;
 use crate::codec::{AnyEncoder, Encoder as _, EncoderSettings};
 use crate::jitter::JitterStats;
 use crate::limits::SPOKEN_BYTES_MAX;
@@ -42,6 +44,7 @@ pub(crate) struct Call {
     ear: Option<Box<Ear>>,
     detector: TurnDetector,
     mouth: Mouth,
+    own: OwnVoice,
     encoder: Option<AnyEncoder>,
     packet: [u8; SPOKEN_BYTES_MAX],
     sequence: u64,
@@ -69,6 +72,7 @@ impl Call {
                 ..TurnConfig::default()
             }),
             mouth: Mouth::new(opened),
+            own: OwnVoice::new(),
             encoder: None,
             packet: [0; SPOKEN_BYTES_MAX],
             sequence: 0,
@@ -128,8 +132,9 @@ impl Call {
     /// Hears and decides what is due; speaking is [`Self::speak`]'s.
     pub(crate) fn handle_timeout(&mut self, now: Timestamp, stats: &mut VoiceStats) {
         let Some(ear) = &mut self.ear else { return };
-        while let Some((at, features)) = ear.listen(now, self.opened, &mut self.heard, stats) {
+        while let Some((at, mut features)) = ear.listen(now, self.opened, &mut self.heard, stats) {
             stats.frames_heard += 1;
+            self.own.mark(&mut features);
             self.detector.handle_playout(at, self.mouth.voice());
             self.detector.handle_frame(at, &features);
             while let Some(event) = self.detector.poll_event() {
@@ -140,8 +145,8 @@ impl Call {
                         let took = at.0.saturating_sub(start.0);
                         stats.ducking.note(&VOICE_DELAY_BOUNDS, took, 1);
                     }
-                    // The agent may have finished meanwhile: then it is no interruption any more, and its next words are as loud
-                    // as ever.
+                    // The agent may have finished meanwhile: then it is no interruption any more, and its next words
+                    // are as loud as ever.
                     VoiceEvent::Backchannel { .. } | VoiceEvent::SpeechStarted { .. } => {
                         self.mouth.duck(false);
                     }
@@ -165,6 +170,7 @@ impl Call {
     /// The packet of the agent's voice that is due, if any. To be called until there is none.
     pub(crate) fn speak(&mut self, now: Timestamp, stats: &mut VoiceStats) -> Option<Incoming<'_>> {
         let spoken = self.mouth.speak(now, &mut self.heard)?;
+        self.own.note_said(&spoken);
         let (rate, settings) = (spoken.rate, EncoderSettings::STANDARD);
         // The rate changes between utterances, if at all.
         let encoder = match self.encoder.take() {

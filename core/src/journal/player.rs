@@ -35,8 +35,8 @@ pub trait Witness {
     }
     /// The shard tells.
     fn on_event(&mut self, _now: Timestamp, _event: &Event) {}
-    /// In the replay of a ring, the shard tells what it did not tell in the run: of a session that began from its birth, or
-    /// is known in part.
+    /// In the replay of a ring, the shard tells what it did not tell in the run: of a session that began from its
+    /// birth, or is known in part.
     fn on_made_up(&mut self, now: Timestamp, event: &Event) {
         self.on_event(now, event);
     }

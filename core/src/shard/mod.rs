@@ -242,7 +242,7 @@ impl Shard {
         for received in self.transmits.drain_consumed() {
             let micros = sent.as_micros().saturating_sub(received.as_micros());
             let delay = &mut self.stats.forward_delay;
-            delay.note(&FORWARD_DELAY_BOUNDS, micros as u64, 1);
+            delay.note(&FORWARD_DELAY_BOUNDS, micros, 1);
         }
     }
 

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use super::warnings;
 use super::wav::{AllWritten, Written};
 
-/// The object and a line feed. Fields stand in the order of their names: the same replay prints the same bytes. If sound
-/// was written, each stream says what of it.
+/// The object and a line feed. Fields stand in the order of their names: the same replay prints the same bytes. If
+/// sound was written, each stream says what of it.
 pub(super) fn object(
     report: &Report,
     error: Option<&CaptureError>,

@@ -63,8 +63,8 @@ impl Export {
         })
     }
 
-    /// Ends the file, and writes the keys beside it if there are any; tells where. If one of the two cannot be, there is
-    /// neither.
+    /// Ends the file, and writes the keys beside it if there are any; tells where. If one of the two cannot be, there
+    /// is neither.
     pub(super) fn finish(mut self) -> Result<Option<PathBuf>, ReplayError> {
         self.write();
         let of_capture = |error| unwritable(&self.path, error);
