@@ -252,7 +252,8 @@ async fn a_call_outlives_a_stream_that_breaks() {
     let (session, _) = rig.call("agent=bot").await;
     let call = program.answer().await;
     let token = call.token.clone();
-    let _half = call.break_off();
+    program.cut();
+    let program = Program::wait(&rig, "bot").await;
     a_moment().await;
     rig.hear(session, audio(0, 0));
     rig.hear(session, started(1, 0));
@@ -285,9 +286,8 @@ async fn a_call_whose_program_does_not_come_back_ends() {
     let rig = Rig::start(GRPC).await;
     let mut program = Program::wait(&rig, "bot").await;
     let (session, _) = rig.call("agent=bot").await;
-    let call = program.answer().await;
-    let _half = call.break_off();
-    drop(program);
+    let _call = program.answer().await;
+    program.cut();
     let shard = rig.shard().clone();
     let ended = async {
         while shard.closed().is_empty() {
