@@ -1,7 +1,7 @@
 //! Antiphon's control plane: HTTP, WHIP, WHEP, rooms, tokens and metrics, over shards that do the media.
 //!
 //! Everything runs on one thread of tokio; shards have threads of their own and are reached through
-//! mailboxes. Nothing here sees a media packet.
+//! mailboxes. Nothing here sees a media packet; of calls with agents, the sound passes through.
 #![forbid(unsafe_code)]
 
 pub mod agent;

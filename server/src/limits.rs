@@ -114,7 +114,13 @@ pub const SAY_AHEAD_MAX: Duration = Duration::from_secs(20);
 pub const HINT_TEXT_BYTES_MAX: usize = 4 << 10;
 /// A call whose program has gone waits this long for it to come back.
 pub const PROGRAM_GRACE: Duration = Duration::from_secs(5);
-/// Of this, the time that the program has for itself before others of its name are asked.
+/// A stream that lasted this long shows that its program works: when it breaks, that time begins anew.
+pub const PROGRAM_PROVEN: Duration = Duration::from_secs(1);
+/// A program that does not take a message for this long has stalled, though its queue may have room.
+pub const PROGRAM_READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// A call whose program has stalled so often ends.
+pub const PROGRAM_STALLS_MAX: u32 = 3;
+/// Of the grace, the time that the program has for itself before others of its name are asked.
 pub const PROGRAM_REJOIN: Duration = Duration::from_secs(1);
 /// Decisions kept for a program that is gone: more than a call makes in that time.
 pub const PROGRAM_MISSED_MAX: usize = 64;

@@ -1,6 +1,7 @@
 //! A call as the program that answers it has it, and the server's end of all such calls.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -117,6 +118,11 @@ impl Ear {
     /// Throws away what waits, after a stall.
     pub fn clear(&mut self) {
         while self.heard.try_recv().is_ok() {}
+    }
+
+    /// Forgets a stall that nobody has waited for: another program is not to blame for it.
+    pub fn forgive(&self) {
+        pin!(self.shared.stalled.notified()).enable();
     }
 }
 

@@ -1,5 +1,7 @@
 //! Programs that answer calls, over real gRPC.
 
+use std::io::{self, ErrorKind};
+use std::net::Shutdown;
 use std::time::Duration;
 
 use antiphon_server::agent::grpc::proto::calls_client::CallsClient;
@@ -8,6 +10,9 @@ use antiphon_server::agent::grpc::proto::to_agent::What;
 use antiphon_server::agent::grpc::proto::{
     FromAgent, Hearing, Join, Offer, Register, Say, Start, ToAgent,
 };
+use axum::http::Uri;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
@@ -25,6 +30,7 @@ const WINDOW_BYTES: u32 = 65_535;
 /// A program that waits for calls.
 pub(crate) struct Program {
     channel: Channel,
+    cutter: std::net::TcpStream,
     offers: Streaming<Offer>,
 }
 
@@ -36,12 +42,23 @@ pub(crate) struct Answered {
     told: Streaming<ToAgent>,
 }
 
-/// A connection to the gRPC port.
-pub(crate) async fn connect(rig: &Rig) -> Channel {
+/// A connection to the gRPC port, and what cuts it.
+pub(crate) async fn connect(rig: &Rig) -> (Channel, std::net::TcpStream) {
     let address = rig.grpc.expect("programs may connect");
+    let stream = TcpStream::connect(address)
+        .await
+        .expect("the server listens");
+    let stream = stream.into_std().expect("a socket");
+    let cutter = stream.try_clone().expect("a second handle");
+    let mut stream = Some(TcpStream::from_std(stream).expect("a socket"));
+    let connect = tower::service_fn(move |_: Uri| {
+        let stream = stream.take().ok_or(ErrorKind::NotConnected);
+        async move { stream.map(TokioIo::new).map_err(io::Error::from) }
+    });
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a good address");
     let endpoint = endpoint.initial_stream_window_size(WINDOW_BYTES);
-    endpoint.connect().await.expect("the server listens")
+    let channel = endpoint.connect_with_connector(connect).await;
+    (channel.expect("a connection"), cutter)
 }
 
 /// With a token, if there is one.
@@ -74,14 +91,23 @@ impl Program {
         hearing: Option<Hearing>,
         token: Option<&str>,
     ) -> Result<Self, Status> {
-        let channel = connect(rig).await;
+        let (channel, cutter) = connect(rig).await;
         let name = name.to_owned();
         let register = bearing(Register { name, hearing }, token);
         let mut client = CallsClient::new(channel.clone());
         let offers = soon("registration", client.wait(register))
             .await?
             .into_inner();
-        Ok(Self { channel, offers })
+        Ok(Self {
+            channel,
+            cutter,
+            offers,
+        })
+    }
+
+    /// Cuts its connection, as when it is killed.
+    pub(crate) fn cut(&self) {
+        self.cutter.shutdown(Shutdown::Both).expect("it was whole");
     }
 
     /// Takes the next call up.
@@ -172,12 +198,6 @@ impl Answered {
                 Err(status) => return Some(status),
             }
         }
-    }
-
-    /// Breaks the stream off, as when a program is killed. Its half must not be closed in good order: keep it.
-    #[must_use]
-    pub(crate) fn break_off(self) -> impl Sized {
-        self.asks
     }
 
     /// Closes the program's half.

@@ -1,6 +1,7 @@
 //! What programs at the other end of a gRPC stream are told and may ask, and what becomes of those that fail.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use antiphon_core::audio::Rate;
@@ -10,6 +11,7 @@ use antiphon_core::voice::message::{
     AgentAsk, CallTime, Eagerness, Ending, Hint, MarkId, PlayoutState, TurnId, UtteranceId,
     VoiceEvent,
 };
+use antiphon_server::agent::grpc::proto::calls_client::CallsClient;
 use antiphon_server::agent::grpc::proto::from_agent::What as Asked;
 use antiphon_server::agent::grpc::proto::orchestrator_server::{Orchestrator, OrchestratorServer};
 use antiphon_server::agent::grpc::proto::to_agent::What;
@@ -18,16 +20,21 @@ use antiphon_server::agent::grpc::proto::{
     TranscriptHint, end, turn,
 };
 use antiphon_server::config::Config;
-use tokio::net::TcpListener;
+use axum::http::Uri;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::transport::Server;
+use tonic::transport::{Endpoint, Server};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::agents::{audio, ended, started};
 use crate::offers;
 use crate::program::{GRPC, Program, a_moment, soon};
 use crate::rig::Rig;
+use crate::tls::certified;
 
 const MS: u64 = 1_000;
 
@@ -55,7 +62,7 @@ impl Rig {
 }
 
 #[tokio::test]
-async fn a_program_that_waits_is_told_what_a_call_hears_and_says_what_it_likes() {
+async fn a_program_that_waits_is_told_what_a_call_hears() {
     let rig = Rig::start(GRPC).await;
     let wanted = Hearing {
         rate: 8_000,
@@ -111,7 +118,14 @@ async fn a_program_that_waits_is_told_what_a_call_hears_and_says_what_it_likes()
         (900 * MS, 1_500 * MS)
     );
     assert!((turn.probability - 0.75).abs() < 1e-4);
+}
 
+#[tokio::test]
+async fn a_program_says_something_and_is_told_how_far_it_got_and_when_the_call_ends() {
+    let rig = Rig::start(GRPC).await;
+    let mut program = Program::wait(&rig, "bot").await;
+    let (session, _) = rig.call("agent=bot").await;
+    let mut call = program.answer().await;
     call.say(1, 20).await;
     let (by, ask) = rig.asked(1).await.remove(0);
     let said = AgentAsk::Say {
@@ -238,7 +252,8 @@ async fn a_call_outlives_a_stream_that_breaks() {
     let (session, _) = rig.call("agent=bot").await;
     let call = program.answer().await;
     let token = call.token.clone();
-    let _half = call.break_off();
+    program.cut();
+    let program = Program::wait(&rig, "bot").await;
     a_moment().await;
     rig.hear(session, audio(0, 0));
     rig.hear(session, started(1, 0));
@@ -271,9 +286,8 @@ async fn a_call_whose_program_does_not_come_back_ends() {
     let rig = Rig::start(GRPC).await;
     let mut program = Program::wait(&rig, "bot").await;
     let (session, _) = rig.call("agent=bot").await;
-    let call = program.answer().await;
-    let _half = call.break_off();
-    drop(program);
+    let _call = program.answer().await;
+    program.cut();
     let shard = rig.shard().clone();
     let ended = async {
         while shard.closed().is_empty() {
@@ -464,6 +478,41 @@ async fn programs_show_a_token_with_the_scope_of_agents() {
         )
         .await;
     assert!(reply.problem(403).contains("publish"));
+}
+
+#[tokio::test]
+async fn the_grpc_port_is_encrypted_when_http_is() {
+    let (lines, mut trusting) = certified("grpc");
+    trusting.alpn_protocols = vec![b"h2".to_vec()];
+    let rig = Rig::start(&format!("{GRPC}\n{lines}")).await;
+    let address = rig.grpc.expect("it listens");
+    let connector = TlsConnector::from(Arc::new(trusting));
+    let connect = tower::service_fn(move |_: Uri| {
+        let connector = connector.clone();
+        async move {
+            let stream = TcpStream::connect(address).await?;
+            let name = ServerName::try_from("hall.example").expect("a name");
+            connector.connect(name, stream).await.map(TokioIo::new)
+        }
+    });
+    let endpoint = Endpoint::from_static("http://hall.example");
+    let channel = endpoint
+        .connect_with_connector(connect)
+        .await
+        .expect("a connection");
+    let register = proto::Register {
+        name: "bot".to_owned(),
+        hearing: None,
+    };
+    let waiting = soon("registration", CallsClient::new(channel).wait(register)).await;
+    assert!(waiting.is_ok(), "{waiting:?}");
+    let plain = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+    let register = proto::Register::default();
+    let refused = match plain.connect().await {
+        Ok(channel) => CallsClient::new(channel).wait(register).await.is_err(),
+        Err(_) => true,
+    };
+    assert!(refused, "nothing is said in the clear");
 }
 
 #[tokio::test]

@@ -217,7 +217,10 @@ async fn the_assistant_is_dialled_and_answers() {
     rig.hear(session, started(1, 0));
     rig.hear(session, ended(1, 0, 2_000));
     let answered = async || {
-        let is_said = |ask: &AgentAsk| matches!(ask, AgentAsk::Say { pcm, rate, .. } if !pcm.is_empty() && rate.hz() == 24_000);
+        let is_said = |ask: &AgentAsk| match ask {
+            AgentAsk::Say { pcm, rate, .. } => !pcm.is_empty() && rate.hz() == 24_000,
+            _ => false,
+        };
         asks(&rig).iter().any(is_said)
     };
     eventually("it answers", answered).await;

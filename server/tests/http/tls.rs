@@ -18,13 +18,14 @@ fn write(name: &str, text: &str) -> String {
     path.display().to_string()
 }
 
-#[tokio::test]
-async fn https_is_served_with_the_certificate_that_was_given() {
+/// Lines of configuration with a certificate for `hall.example`, in files of this name, and a client that trusts it.
+pub(crate) fn certified(file: &str) -> (String, ClientConfig) {
     let made = rcgen::generate_simple_self_signed(vec!["hall.example".to_owned()]).expect("made");
-    let certificate = write("tls.cert.pem", &made.cert.pem());
-    let key = write("tls.key.pem", &made.signing_key.serialize_pem());
-    let rig = Rig::start(&format!("tls_cert = '{certificate}'\ntls_key = '{key}'")).await;
-
+    let certificate = write(&format!("{file}.cert.pem"), &made.cert.pem());
+    let key = write(
+        &format!("{file}.key.pem"),
+        &made.signing_key.serialize_pem(),
+    );
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).expect("a certificate");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -33,6 +34,14 @@ async fn https_is_served_with_the_certificate_that_was_given() {
         .expect("the provider knows them")
         .with_root_certificates(roots)
         .with_no_client_auth();
+    let lines = format!("tls_cert = '{certificate}'\ntls_key = '{key}'");
+    (lines, config)
+}
+
+#[tokio::test]
+async fn https_is_served_with_the_certificate_that_was_given() {
+    let (lines, config) = certified("tls");
+    let rig = Rig::start(&lines).await;
     let stream = TcpStream::connect(rig.address)
         .await
         .expect("the server listens");

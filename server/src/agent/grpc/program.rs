@@ -22,8 +22,8 @@ use super::wire;
 use crate::agent::call::Call;
 use crate::limits::{
     GRPC_WINDOW_BYTES, PROGRAM_DIAL_PAUSE, PROGRAM_DIAL_TIMEOUT, PROGRAM_GRACE,
-    PROGRAM_MESSAGE_BYTES_MAX, PROGRAM_MISSED_MAX, PROGRAM_NAMES_MAX, PROGRAM_REJOIN,
-    PROGRAM_WAITING_MAX, SAY_AHEAD_MAX,
+    PROGRAM_MESSAGE_BYTES_MAX, PROGRAM_MISSED_MAX, PROGRAM_NAMES_MAX, PROGRAM_PROVEN,
+    PROGRAM_REJOIN, PROGRAM_STALLS_MAX, PROGRAM_WAITING_MAX, SAY_AHEAD_MAX,
 };
 use crate::rooms::Name;
 use crate::sessions::random_hex;
@@ -314,11 +314,12 @@ pub(in crate::agent) async fn converse(programs: Arc<Programs>, call: Call) {
 impl Conversation {
     async fn run(&mut self) {
         let session = self.call.session();
-        let mut next = None;
+        let (mut next, mut stalls) = (None, 0);
+        let mut deadline = Instant::now() + PROGRAM_GRACE;
         loop {
             let incoming = match next.take() {
                 Some(incoming) => incoming,
-                None => match self.find().await {
+                None => match self.find(deadline).await {
                     Ok(Some(incoming)) => incoming,
                     Ok(None) => return,
                     Err(()) => {
@@ -330,7 +331,7 @@ impl Conversation {
             if self.resumed {
                 self.call.mouth.meters().reconnects.inc();
             }
-            let greeting = self.greeting();
+            let (greeting, began) = (self.greeting(), Instant::now());
             match attend(&mut self.call, incoming, greeting, &mut self.incoming).await {
                 Fate::Ended => return,
                 Fate::HungUp => return self.call.hang_up().await,
@@ -345,16 +346,23 @@ impl Conversation {
                     debug!(%session, "a program did not read; its stream is ended");
                     self.call.mouth.meters().stalls.inc();
                     self.call.ear.clear();
+                    stalls += 1;
+                    if stalls >= PROGRAM_STALLS_MAX {
+                        return self.call.hang_up().await;
+                    }
                 }
                 Fate::TakenOver(incoming) => next = Some(incoming),
             }
             self.resumed = true;
+            if began.elapsed() >= PROGRAM_PROVEN {
+                deadline = Instant::now() + PROGRAM_GRACE;
+            }
         }
     }
 
-    /// Waits for a stream; `None` when the call ends first.
-    async fn find(&mut self) -> Result<Option<Incoming>, ()> {
-        let deadline = Instant::now() + PROGRAM_GRACE;
+    /// Waits for a stream; `None` when the call ends first. What is heard before the first one waits in the call's
+    /// queue; of what is heard between two, only what was decided is kept.
+    async fn find(&mut self, deadline: Instant) -> Result<Option<Incoming>, ()> {
         let seeking = seek(
             &self.programs,
             &self.call.seat.name,
@@ -366,7 +374,7 @@ impl Conversation {
             tokio::select! {
                 Some(incoming) = self.incoming.recv() => return Ok(Some(incoming)),
                 incoming = &mut seeking => return Ok(Some(incoming)),
-                heard = self.call.ear.next() => match heard {
+                heard = self.call.ear.next(), if self.resumed => match heard {
                     None => return Ok(None),
                     Some(Heard::Audio { .. }) => {}
                     Some(heard) => {
@@ -412,6 +420,9 @@ impl Conversation {
 /// time to take the call up itself before others are asked.
 async fn seek(programs: &Programs, name: &Name, token: &str, resumed: bool) -> Incoming {
     if let Some(url) = programs.url(name) {
+        if resumed {
+            sleep(PROGRAM_DIAL_PAUSE).await;
+        }
         loop {
             match url.dial().await {
                 Ok(incoming) => return incoming,

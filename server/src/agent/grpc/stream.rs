@@ -19,7 +19,7 @@ use super::wire::{self, Wish};
 use crate::agent::call::{Call, Ear, Mouth};
 use crate::limits::{
     ASK_TIMEOUT, PROGRAM_MESSAGES_BURST, PROGRAM_MESSAGES_EACH_SECOND, PROGRAM_OUTGOING_MAX,
-    SAY_AHEAD_MAX,
+    PROGRAM_READ_TIMEOUT, SAY_AHEAD_MAX,
 };
 
 /// How a stream ended.
@@ -142,6 +142,7 @@ pub(super) async fn attend(
         emptied: Notify::new(),
     };
     let rate = call.seat.plan.rate;
+    call.ear.forgive();
     let fate = tokio::select! {
         fate = hear(&shared, &mut call.ear, rate, greeting) => fate,
         fate = speak(&shared, &call.mouth, incoming.opening) => fate,
@@ -192,6 +193,7 @@ async fn tell(shared: &Shared, ear: &Ear, message: ToAgent) -> Result<(), Fate> 
             if told { Ok(()) } else { Err(gone()) }
         }
         () = ear.stalled() => Err(Fate::Stalled),
+        () = tokio::time::sleep(PROGRAM_READ_TIMEOUT) => Err(Fate::Stalled),
     }
 }
 
