@@ -259,7 +259,10 @@ impl Wav {
         self.written?;
         self.out.seek(SeekFrom::Start(0))?;
         self.out.write_all(&header(self.rate, self.samples))?;
-        let draft = self.out.into_inner().map_err(|error| error.into_error())?;
+        let draft = self
+            .out
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?;
         draft.finish()
     }
 }

@@ -78,7 +78,13 @@ fn capture(packets: &[(u64, u16, Vec<u8>)], ip: &str) -> Vec<u8> {
 
 /// 20 ms of a square wave of 400 Hz, as µ-law.
 fn tone() -> Vec<u8> {
-    let half = |at: usize| if at / 10 % 2 == 0 { 0x90 } else { 0x10 };
+    let half = |at: usize| {
+        if (at / 10).is_multiple_of(2) {
+            0x90
+        } else {
+            0x10
+        }
+    };
     (0..160).map(half).collect()
 }
 

@@ -12,6 +12,7 @@ mod wire;
     unreachable_pub,
     unused_qualifications,
     clippy::all,
+    clippy::allow_attributes_without_reason,
     reason = "it is generated"
 )]
 pub mod proto {

@@ -84,7 +84,7 @@ impl FromStr for AgentUrl {
             match pair.split_once('=') {
                 Some(("rate", hz)) => hearing.rate = hz.parse().map_err(|_| form())?,
                 Some(("batch_ms", millis)) => {
-                    hearing.batch_ms = millis.parse().map_err(|_| form())?
+                    hearing.batch_ms = millis.parse().map_err(|_| form())?;
                 }
                 Some(("denoise", yes)) => hearing.denoise = yes.parse().map_err(|_| form())?,
                 _ => return Err(form()),
@@ -340,7 +340,7 @@ impl Conversation {
                     return self.call.hang_up().await;
                 }
                 Fate::Lost(status) => {
-                    debug!(%session, code = ?status.code(), "a program's stream broke")
+                    debug!(%session, code = ?status.code(), "a program's stream broke");
                 }
                 Fate::Stalled => {
                     debug!(%session, "a program did not read; its stream is ended");
@@ -427,7 +427,7 @@ async fn seek(programs: &Programs, name: &Name, token: &str, resumed: bool) -> I
             match url.dial().await {
                 Ok(incoming) => return incoming,
                 Err(status) => {
-                    debug!(agent = %name, error = status.message(), "a program cannot be dialled")
+                    debug!(agent = %name, error = status.message(), "a program cannot be dialled");
                 }
             }
             sleep(PROGRAM_DIAL_PAUSE).await;
