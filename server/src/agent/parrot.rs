@@ -123,9 +123,11 @@ impl BuiltIn for Parrot {
     fn handle(&mut self, heard: Heard) -> Vec<AgentAsk> {
         match heard {
             Heard::Audio { at, pcm, .. } => self.record(at, pcm),
-            Heard::Voice(VoiceEvent::SpeechStarted { turn, start, .. }) => self.begin(turn, start),
-            // The core has silenced us by now; what the person says instead is a turn as any other.
-            Heard::Voice(VoiceEvent::BargeIn { turn, start, .. }) => self.begin(turn, start),
+            // At an interruption the core has silenced us by now; what the person says instead is a turn as any other.
+            Heard::Voice(
+                VoiceEvent::SpeechStarted { turn, start, .. }
+                | VoiceEvent::BargeIn { turn, start, .. },
+            ) => self.begin(turn, start),
             Heard::Voice(VoiceEvent::Ended(end)) => return self.say(end),
             _ => {}
         }

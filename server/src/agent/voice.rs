@@ -162,7 +162,7 @@ fn describe(heard: &Heard) -> Option<Value> {
 
 fn describe_voice(event: VoiceEvent) -> Option<Value> {
     Some(match event {
-        VoiceEvent::SpeechStarted { at, turn, start } => {
+        VoiceEvent::SpeechStarted { at, turn, start } | VoiceEvent::BargeIn { at, turn, start } => {
             json!({ "at": millis(at), "turn": turn.0, "start": millis(start) })
         }
         VoiceEvent::SpeechEnded { at, turn, end } => {
@@ -172,9 +172,6 @@ fn describe_voice(event: VoiceEvent) -> Option<Value> {
         VoiceEvent::Resumed { at, turn } => json!({ "at": millis(at), "turn": turn.0 }),
         VoiceEvent::BargeCandidate { at, start } | VoiceEvent::Backchannel { at, start } => {
             json!({ "at": millis(at), "start": millis(start) })
-        }
-        VoiceEvent::BargeIn { at, start, turn } => {
-            json!({ "at": millis(at), "turn": turn.0, "start": millis(start) })
         }
         VoiceEvent::FalseInterruption { at } | VoiceEvent::Idle { at } => {
             json!({ "at": millis(at) })

@@ -556,7 +556,10 @@ fn grpc_beyond_loopback_wants_tokens_as_http_does() {
 }
 
 /// A program that the server dials: it hands its streams to the test.
-struct Dialled(mpsc::Sender<(Streaming<ToAgent>, mpsc::Sender<Result<FromAgent, Status>>)>);
+struct Dialled(mpsc::Sender<Dial>);
+
+/// What comes of one call, and where the answers to it go.
+type Dial = (Streaming<ToAgent>, mpsc::Sender<Result<FromAgent, Status>>);
 
 #[tonic::async_trait]
 impl Orchestrator for Dialled {
