@@ -1,4 +1,5 @@
-//! What handling sound costs: nanoseconds of processor time for 10 ms, on something like speech, and on digital silence.
+//! What handling sound costs: nanoseconds of processor time for 10 ms, on something like speech and on digital
+//! silence.
 //!
 //! ```text
 //! cargo bench --package antiphon-core --bench audio             the table of docs/voice.md

@@ -70,7 +70,8 @@ fn recorded_into(
 }
 
 /// Lost packets, so that there are NACKs and retransmissions; a late subscriber, so that there are keyframe requests;
-/// an echo; a call with an agent that says something and hears a voice; an ICE restart; figures asked for; sessions closed from our side, and one left to its timers.
+/// an echo; a call with an agent that says something and hears a voice; an ICE restart; figures asked for; sessions
+/// closed from our side, and one left to its timers.
 fn play_call(world: &mut World) -> DigestValue {
     world.link = Link::lossy(30);
     let speaker = world.publish(1, 1);
@@ -102,17 +103,7 @@ fn play_call(world: &mut World) -> DigestValue {
             60 => {
                 world.subscribe(1, target);
             }
-            80 => {
-                let session = world.peers[caller].session.expect("it was opened");
-                let ask = AgentAsk::Say {
-                    utterance: UtteranceId(1),
-                    pcm: vec![3; 48_000],
-                    rate: Rate::Hz24000,
-                    last: true,
-                    interruptible: true,
-                };
-                world.command(Command::Agent { session, ask });
-            }
+            80 => say_something(world, caller),
             100 => world.restart(listener),
             120 => {
                 let session = world.peers[listener].session.expect("it was opened");
@@ -134,21 +125,36 @@ fn play_call(world: &mut World) -> DigestValue {
         "{stats:?}"
     );
     assert!(stats.keyframe_requests_sent > 0, "{stats:?}");
-    let told = |told: fn(&Heard) -> bool| {
-        let heard = world.events.iter().filter_map(|event| match event {
-            Event::Heard { heard, .. } => Some(heard),
-            _ => None,
-        });
-        heard.filter(|heard| told(heard)).count()
-    };
-    assert!(told(|it| matches!(it, Heard::Audio { .. })) > 150);
-    assert!(told(|it| matches!(it, Heard::Voice(_))) > 0);
-    assert!(told(|it| matches!(it, Heard::Playout { .. })) > 0);
+    assert!(told(world, |it| matches!(it, Heard::Audio { .. })) > 150);
+    assert!(told(world, |it| matches!(it, Heard::Voice(_))) > 0);
+    assert!(told(world, |it| matches!(it, Heard::Playout { .. })) > 0);
     // The one whose peers say nothing more ends by a timer.
     world.peers.iter_mut().for_each(|peer| peer.closed = true);
     world.run_for(Duration::from_secs(40));
     assert_eq!(world.shard().stats().sessions, 0);
     world.pump.digest().expect("it is recorded").value()
+}
+
+/// The agent of a call says a second.
+fn say_something(world: &mut World, caller: usize) {
+    let session = world.peers[caller].session.expect("it was opened");
+    let ask = AgentAsk::Say {
+        utterance: UtteranceId(1),
+        pcm: vec![3; 48_000],
+        rate: Rate::Hz24000,
+        last: true,
+        interruptible: true,
+    };
+    world.command(Command::Agent { session, ask });
+}
+
+/// How often an agent was told something of a kind.
+fn told(world: &World, is_of_kind: fn(&Heard) -> bool) -> usize {
+    let heard = world.events.iter().filter_map(|event| match event {
+        Event::Heard { heard, .. } => Some(heard),
+        _ => None,
+    });
+    heard.filter(|heard| is_of_kind(heard)).count()
 }
 
 struct Replay {

@@ -105,7 +105,7 @@ impl<const N: usize> Cascade<N> {
     fn process(&mut self, frame: &mut AudioFrame) {
         for (channel, states) in frame.channels_mut().zip(&mut self.states) {
             for samples in channel.chunks_mut(LOOKED_AT) {
-                // Sample by sample through all sections: they overlap in the processor, which a pass a section does not.
+                // Sample by sample through all sections: they overlap in the processor, which passes would not.
                 for sample in samples {
                     let mut x = *sample;
                     for (section, (z1, z2)) in self.sections.iter().zip(&mut *states) {

@@ -245,7 +245,10 @@ mod tests {
         #[test]
         fn nothing_passes_the_ceiling(
             seed in any::<u64>(),
-            gains in prop::collection::vec(prop_oneof![0.0..1.0_f32, 0.0..30.0_f32, Just(f32::INFINITY), Just(f32::NAN)], 1..40),
+            gains in prop::collection::vec(
+                prop_oneof![0.0..1.0_f32, 0.0..30.0_f32, Just(f32::INFINITY), Just(f32::NAN)],
+                1..40,
+            ),
             ahead_us in 0..10_000_u32,
             ceiling_db in -20.0..3.0_f32,
             rate in prop::sample::select(vec![Rate::Hz8000, Rate::Hz16000, Rate::Hz24000, Rate::Hz48000]),

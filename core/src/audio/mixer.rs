@@ -416,7 +416,10 @@ mod tests {
     proptest! {
         #[test]
         fn never_more_voices_than_asked_for_and_never_above_the_ceiling(
-            steps in prop::collection::vec((0..8_usize, prop_oneof![0.0..3.0_f32, Just(f32::NAN), Just(f32::INFINITY)], 0..4_u8), 1..200),
+            steps in prop::collection::vec(
+                (0..8_usize, prop_oneof![0.0..3.0_f32, Just(f32::NAN), Just(f32::INFINITY)], 0..4_u8),
+                1..200,
+            ),
         ) {
             let mut mixer = Mixer::new(RATE, 8, 3);
             let mut present = [None; 8];

@@ -1,8 +1,9 @@
 //! What a person says: out of packets that come unevenly, into frames on the call's clock.
 //!
-//! A program needs no even pace, so a frame is heard as soon as it is there, and only what is missing is waited for. The
-//! clock of what is heard is made of frames: ten milliseconds each. It follows the shard's where the two part: it leaps
-//! after a time without frames, and stands still over silence when frames came in a burst or the sender's clock is fast.
+//! A program needs no even pace, so a frame is heard as soon as it is there, and only what is missing is waited for.
+//! The clock of what is heard is made of frames: ten milliseconds each. It follows the shard's where the two part: it
+//! leaps after a time without frames, and stands still over silence when frames came in a burst or the sender's clock
+//! is fast.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -33,10 +33,17 @@ pub enum CodecError {
 
 /// There is no decoder or encoder of ours for a codec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no sound comes of {}{}", codec.name(), match codec { Codec::Opus => ": built without the feature `opus`", _ => "" })]
+#[error("no sound comes of {}{}", codec.name(), why(*codec))]
 pub struct UnknownCodec {
     /// Which.
     pub codec: Codec,
+}
+
+const fn why(codec: Codec) -> &'static str {
+    match codec {
+        Codec::Opus => ": built without the feature `opus`",
+        _ => "",
+    }
 }
 
 /// What Opus is tuned for; it stays what it was made with.

@@ -136,8 +136,8 @@ const BIAS: i32 = NAT / 10;
 const SHORT: u64 = 400_000;
 
 impl Melody {
-    /// A fall to 2.5 semitones below the median ends statements; what stays within one goes on, or asks: the voices that
-    /// this was tuned on made no difference between these that shows here.
+    /// A fall to 2.5 semitones below the median ends statements; what stays within one goes on, or asks: the voices
+    /// that this was tuned on made no difference between these that shows here.
     fn odds(self) -> i32 {
         (-(self.last + 160) * NAT * 12 / 1_000).clamp(-NAT * 12 / 10, NAT * 14 / 10)
     }

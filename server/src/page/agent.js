@@ -207,7 +207,7 @@ export class Agent {
   #understandPlayout({ at: at_ms, state, played: played_ms }) {
     if (state === 'started') {
       this.#timeline.agentFrom(at_ms);
-      if (this.#ended_ms !== null) this.#delay('answered', at_ms - this.#ended_ms);
+      if (this.#ended_ms !== null) this.#delay('answered', Math.max(0, at_ms - this.#ended_ms));
       this.#ended_ms = null;
       return 'The agent began to speak.';
     }

@@ -75,7 +75,8 @@ fn the_parrot_says_a_turn_back_once_it_is_over() {
         (spoken..spoken + 1_500.0).contains(&said),
         "{said} ms for {spoken} ms: {events}"
     );
-    assert!((0.0..500.0).contains(&answered), "{answered}");
+    // Frames that come together end up to 20 ms after the moment in which they are decided on.
+    assert!((-20.0..500.0).contains(&answered), "{answered}");
     // The browser heard it: as loud as a voice is.
     let heard = page.evaluate("antiphon.agent.session.sample.reading.received.packets");
     assert!(
