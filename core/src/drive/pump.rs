@@ -1,5 +1,7 @@
 //! The one loop that drives a shard, written once for all drivers.
 
+use std::time::Duration;
+
 use crate::drive::{Digest, DigestValue, Port, RecvBatch, Turn, Turner};
 use crate::journal::{Recorder, Tap};
 use crate::limits::{COMMANDS_PER_TURN_MAX, RECV_BATCHES_PER_TURN_MAX, RECV_SLOTS};
@@ -13,6 +15,8 @@ pub struct Pump {
     batch: RecvBatch,
     digest: Option<Box<Digest>>,
     recorder: Option<Box<Recorder>>,
+    /// Frames heard for agents before this turn.
+    heard: u64,
 }
 
 impl Pump {
@@ -24,6 +28,7 @@ impl Pump {
             batch: RecvBatch::new(RECV_SLOTS),
             digest: None,
             recorder: None,
+            heard: 0,
         }
     }
 
@@ -101,6 +106,13 @@ impl Pump {
         true
     }
 
+    /// Frames were heard in this turn, which took so long.
+    #[cold]
+    fn note_processed(&mut self, took: Duration, heard: u64) {
+        self.shard.note_processed(took, heard - self.heard);
+        self.heard = heard;
+    }
+
     fn send(&mut self, now: Timestamp, port: &mut impl Port) {
         let transmits = self.shard.transmits_mut();
         if transmits.is_empty() {
@@ -119,7 +131,6 @@ impl Pump {
     }
 
     fn pass(&mut self, now: Timestamp, port: &mut impl Port) -> Turn {
-        let heard = self.shard.frames_heard();
         let mut again = true;
         for _ in 0..COMMANDS_PER_TURN_MAX {
             let Some(command) = port.next_command() else {
@@ -146,9 +157,9 @@ impl Pump {
                 break;
             }
         }
-        let heard = self.shard.frames_heard() - heard;
-        if heard > 0 {
-            self.shard.note_processed(port.now().since(now), heard);
+        let heard = self.shard.frames_heard();
+        if heard != self.heard {
+            self.note_processed(port.now().since(now), heard);
         }
         if !buggify!(self.shard, SendLater) {
             self.send(now, port);
