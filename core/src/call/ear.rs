@@ -10,17 +10,13 @@ use std::time::Duration;
 
 use super::{call_time, micros};
 use crate::audio::{AudioFrame, Channels, FRAME_SAMPLES_MAX, Rate, Resampler, Stage};
-use crate::codec::AnyDecoder;
-use crate::jitter::{Config, FrameKind, JitterBuffer, JitterStats, Packet};
+use crate::jitter::{Config, FrameKind, JitterStats};
 use crate::message::{VOICE_DELAY_BOUNDS, VoiceStats};
-use crate::plan::Codec;
-use crate::session::media::Incoming;
+use crate::session::media::{Incoming, SourceDecoder};
 use crate::time::Timestamp;
 use crate::voice::features::{ANALYSED_SAMPLES, Analyser, CERTAIN, Features, Side};
 use crate::voice::message::{AgentPlan, CallTime, Heard};
 
-/// Between two decoders of one call.
-pub(super) const CODEC_CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 const FRAME: Duration = Duration::from_millis(10);
 /// What is missing is waited for so long: two packets, in which one that was overtaken comes or never.
 const GAP_WAIT: Duration = Duration::from_millis(40);
@@ -39,13 +35,9 @@ const FRAME_COST: Duration = Duration::from_micros(9_800);
 
 /// Jitter buffer, decoder and analyser of one person.
 pub(super) struct Ear {
-    codec: Codec,
-    made: Timestamp,
-    source: u32,
+    source: SourceDecoder,
     /// What it decodes at: the least that analyser and agent can be given from.
     rate: Rate,
-    jitter: JitterBuffer,
-    decoder: AnyDecoder,
     for_analyser: Resampler,
     analyser: Analyser,
     /// For what the agent hears alone: features are of what was said.
@@ -57,7 +49,6 @@ pub(super) struct Ear {
     spoke: bool,
     /// Up to when sound was taken in; see [`BURST_MAX`].
     spent: Timestamp,
-    last_packet: Timestamp,
     batch: Batch,
 }
 
@@ -76,19 +67,14 @@ struct Batch {
 impl Ear {
     /// An ear for a codec; `None`: there is no decoder of it.
     pub(super) fn new(now: Timestamp, plan: AgentPlan, packet: &Incoming<'_>) -> Option<Self> {
-        let codec = packet.codec;
         let rate = match plan.rate {
             Rate::Hz8000 | Rate::Hz16000 => Rate::Hz16000,
             Rate::Hz24000 | Rate::Hz48000 => Rate::Hz48000,
         };
-        let decoder = AnyDecoder::new(codec, rate).ok()?;
+        let config = Config::arrival_driven(GAP_WAIT);
         Some(Self {
-            codec,
-            made: now,
-            source: packet.ssrc,
+            source: SourceDecoder::new(now, config, rate, packet)?,
             rate,
-            jitter: JitterBuffer::new(Config::arrival_driven(GAP_WAIT), rate, codec.clock_rate()),
-            decoder,
             for_analyser: Resampler::new(rate, Rate::Hz16000),
             analyser: Analyser::new(),
             suppressor: plan.denoise.then(|| suppressor(rate)).flatten(),
@@ -97,46 +83,25 @@ impl Ear {
             end: now.before(2 * FRAME),
             spoke: false,
             spent: now.before(BURST_MAX),
-            last_packet: now,
             batch: Batch::new(plan.batch_millis),
         })
     }
 
-    pub(super) const fn codec(&self) -> Codec {
-        self.codec
+    /// Where its packets go.
+    pub(super) const fn source_mut(&mut self) -> &mut SourceDecoder {
+        &mut self.source
     }
 
-    pub(super) const fn made(&self) -> Timestamp {
-        self.made
-    }
-
-    pub(super) fn stats(&self) -> JitterStats {
-        self.jitter.stats()
-    }
-
-    /// Takes in a packet of the codec.
-    pub(super) fn handle_packet(&mut self, now: Timestamp, packet: &Incoming<'_>) {
-        self.last_packet = now;
-        if packet.ssrc != self.source {
-            self.source = packet.ssrc;
-            self.jitter
-                .switch_source(self.rate, self.codec.clock_rate());
-        }
-        let inserted = Packet {
-            sequence: packet.sequence,
-            timestamp: packet.timestamp,
-            payload: packet.payload,
-            marker: packet.marker,
-        };
-        // The kernel's stamp: what a busy thread added is no jitter of the path's.
-        self.jitter.insert(packet.received, inserted);
+    /// The same, to look at.
+    pub(super) const fn source(&self) -> &SourceDecoder {
+        &self.source
     }
 
     /// When [`Self::listen`] is due though no packet comes.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
-        let due = self.jitter.next_deadline()?;
+        let due = self.source.next_deadline()?;
         let due = due.max(self.spent);
-        (due.since(self.last_packet) < LISTEN_MAX).then_some(due)
+        (due.since(self.source.last_packet()) < LISTEN_MAX).then_some(due)
     }
 
     /// The next frame that is there, and when it began.
@@ -147,14 +112,12 @@ impl Ear {
         heard: &mut VecDeque<Heard>,
         stats: &mut VoiceStats,
     ) -> Option<(CallTime, Features)> {
-        let before = self.jitter.stats();
-        if self.spent > now || now.since(self.last_packet) >= LISTEN_MAX {
+        let before = self.source.stats();
+        if self.spent > now || now.since(self.source.last_packet()) >= LISTEN_MAX {
             return None;
         }
         let mut frame = AudioFrame::new(self.rate, Channels::Mono);
-        let kind = self
-            .jitter
-            .poll(now, &mut self.decoder, frame.channel_mut(0));
+        let kind = self.source.poll(now, frame.channel_mut(0));
         if kind == FrameKind::Empty {
             return None;
         }
@@ -176,7 +139,7 @@ impl Ear {
         self.spoke = features.speech > CERTAIN / 2;
         let at = call_time(opened, self.end.before(FRAME));
         if self.batch.frames == 0 {
-            self.batch.oldest = now.before(mean_wait(&before, &self.jitter.stats()));
+            self.batch.oldest = now.before(mean_wait(&before, &self.source.stats()));
         }
         if let Some(audio) = self.batch.push(at, resampled, &features) {
             heard.push_back(audio);

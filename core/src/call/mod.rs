@@ -86,9 +86,8 @@ impl Call {
             return;
         }
         let ear = match &mut self.ear {
-            Some(ear) if ear.codec() == packet.codec => ear,
-            // A decoder costs memory: a peer that alternates between codecs gets one a second.
-            Some(ear) if now.since(ear.made()) < ear::CODEC_CHANGE_INTERVAL => return,
+            Some(ear) if ear.source().decodes(packet.codec) => ear,
+            Some(ear) if !ear.source().may_be_replaced(now) => return,
             _ => {
                 let Some(ear) = Ear::new(now, self.plan, packet) else {
                     return;
@@ -96,7 +95,7 @@ impl Call {
                 self.ear.insert(Box::new(ear))
             }
         };
-        ear.handle_packet(now, packet);
+        ear.source_mut().insert(now, packet);
     }
 
     /// Does what the agent asks for.
@@ -209,7 +208,7 @@ impl Call {
 
     /// What became of the person's packets.
     pub(crate) fn jitter_stats(&self) -> Option<JitterStats> {
-        self.ear.as_ref().map(|ear| ear.stats())
+        self.ear.as_ref().map(|ear| ear.source().stats())
     }
 
     /// When [`Self::handle_timeout`] or [`Self::speak`] is due.

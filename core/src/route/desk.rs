@@ -9,12 +9,12 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::audio::{AudioFrame, Channels, FRAME_SAMPLES_MAX, Mixer, Rate, SourceIndex, VOICES};
-use crate::codec::{AnyDecoder, AnyEncoder, Encoder as _, EncoderSettings};
+use crate::codec::{AnyEncoder, Encoder as _, EncoderSettings};
 use crate::ids::{ParticipantId, SessionKey};
-use crate::jitter::{Config, JitterBuffer, Packet};
+use crate::jitter::Config;
 use crate::limits::{MIXED_SOURCES_MAX, SPOKEN_BYTES_MAX};
 use crate::plan::Codec;
-use crate::session::media::Incoming;
+use crate::session::media::{Incoming, SourceDecoder};
 use crate::time::Timestamp;
 
 const RATE: Rate = Rate::Hz48000;
@@ -23,8 +23,6 @@ const FRAME: Duration = Duration::from_millis(10);
 const LATE_MAX: Duration = Duration::from_millis(100);
 /// A source without a packet for this long gives its place to another.
 const SOURCE_QUIET: Duration = Duration::from_secs(10);
-/// Between two decoders of one source.
-const CODEC_CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 /// Music is as likely as speech where several play.
 const SETTINGS: EncoderSettings = EncoderSettings {
     bitrate: 40_000,
@@ -37,13 +35,8 @@ const MIXED_SOURCE: u32 = 0;
 struct Source {
     session: SessionKey,
     participant: ParticipantId,
-    codec: Codec,
-    ssrc: u32,
-    jitter: JitterBuffer,
-    decoder: AnyDecoder,
+    sound: SourceDecoder,
     place: SourceIndex,
-    made: Timestamp,
-    last_packet: Timestamp,
 }
 
 /// One mix, and who hears it.
@@ -145,18 +138,7 @@ impl Desk {
         let Some(source) = self.source(now, session, participant, packet) else {
             return;
         };
-        source.last_packet = now;
-        if source.ssrc != packet.ssrc {
-            source.ssrc = packet.ssrc;
-            source.jitter.switch_source(RATE, packet.codec.clock_rate());
-        }
-        let inserted = Packet {
-            sequence: packet.sequence,
-            timestamp: packet.timestamp,
-            payload: packet.payload,
-            marker: packet.marker,
-        };
-        source.jitter.insert(packet.received, inserted);
+        source.sound.insert(now, packet);
     }
 
     /// Mixes the frame that is due; whether packets are ready for [`Self::packets`].
@@ -170,12 +152,10 @@ impl Desk {
             self.next
         };
         self.next = tick + FRAME;
-        self.forget(|source| now.since(source.last_packet) > SOURCE_QUIET);
+        self.forget(|source| now.since(source.sound.last_packet()) > SOURCE_QUIET);
         let mut frame = AudioFrame::new(RATE, Channels::Mono);
         for source in &mut self.sources {
-            source
-                .jitter
-                .poll(tick, &mut source.decoder, frame.channel_mut(0));
+            source.sound.poll(tick, frame.channel_mut(0));
             self.mixer.push(source.place, &frame);
         }
         self.mixer.mix();
@@ -233,33 +213,23 @@ impl Desk {
         participant: ParticipantId,
         packet: &Incoming<'_>,
     ) -> Option<&mut Source> {
-        let codec = packet.codec;
-        let known = self
-            .sources
-            .iter()
-            .position(|source| source.session == session);
-        if let Some(index) = known {
+        let mut sources = self.sources.iter();
+        if let Some(index) = sources.position(|source| source.session == session) {
             let source = &self.sources[index];
-            if source.codec == codec {
+            if source.sound.decodes(packet.codec) {
                 return self.sources.get_mut(index);
             }
-            // A decoder costs memory: a peer that alternates between codecs gets one a second.
-            if now.since(source.made) < CODEC_CHANGE_INTERVAL {
+            if !source.sound.may_be_replaced(now) {
                 return None;
             }
         }
-        let decoder = AnyDecoder::new(codec, RATE).ok()?;
+        let sound = SourceDecoder::new(now, Config::HUMAN, RATE, packet)?;
         self.forget(|source| source.session == session || source.participant == participant);
         let source = Source {
             session,
             participant,
-            codec,
-            ssrc: packet.ssrc,
-            jitter: JitterBuffer::new(Config::HUMAN, RATE, codec.clock_rate()),
-            decoder,
+            sound,
             place: self.mixer.add()?,
-            made: now,
-            last_packet: now,
         };
         self.sources.push(source);
         self.sources.last_mut()

@@ -1,8 +1,7 @@
 /** The Agent tab: a call with a program, and what the server hears and decides in it. */
 
 import { voiceEvents } from './api.js';
-import { openMicrophone } from './input.js';
-import { testTone, TONE_HZ } from './meter.js';
+import { openInput } from './input.js';
 import { Panel } from './panel.js';
 import { Session } from './session.js';
 import { Status } from './status.js';
@@ -64,7 +63,8 @@ export class Agent {
     this.#status.notice('');
     this.#context ??= new AudioContext();
     await this.#context.resume();
-    this.#input = await this.#openSource();
+    const processing = this.#form.elements.processing.checked;
+    this.#input = await openInput(this.#context, processing, this.#status);
     const [track] = this.#input.getAudioTracks();
     const { agent, eagerness } = this.#form.elements;
     const query = new URLSearchParams({ agent: agent.value, eagerness: eagerness.value });
@@ -94,14 +94,6 @@ export class Agent {
     this.panel.rest();
     this.#status.rest('No call.');
     this.#busy(false);
-  }
-
-  async #openSource() {
-    this.#status.rest('Waiting for the browser to give this page the microphone.');
-    const { stream, obstacle } = await openMicrophone(this.#form.elements.processing.checked);
-    if (stream) return stream;
-    this.#status.notice(`${obstacle} Until then a ${TONE_HZ} Hz test tone is sent instead.`);
-    return testTone(this.#context);
   }
 
   #onState(session) {

@@ -1,7 +1,7 @@
 /** The Echo tab: speak to the server and hear what it sends back. */
 
-import { openMicrophone } from './input.js';
-import { testTone, TONE_HZ } from './meter.js';
+import { openInput } from './input.js';
+import { testTone } from './meter.js';
 import { Panel } from './panel.js';
 import { Session } from './session.js';
 import { Status } from './status.js';
@@ -70,11 +70,7 @@ export class Echo {
   async #openSource() {
     const { source, processing } = this.#form.elements;
     if (source.value === 'tone') return testTone(this.#context);
-    this.#status.rest('Waiting for the browser to give this page the microphone.');
-    const { stream, obstacle } = await openMicrophone(processing.checked);
-    if (stream) return stream;
-    this.#status.notice(`${obstacle} Until then a ${TONE_HZ} Hz test tone is sent instead.`);
-    return testTone(this.#context);
+    return openInput(this.#context, processing.checked, this.#status);
   }
 
   #onState(session) {

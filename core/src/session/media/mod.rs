@@ -6,6 +6,7 @@ mod feedback;
 mod mark;
 mod receiver;
 mod sender;
+mod source;
 mod statistics;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ pub(crate) use self::mark::MediaMark;
 use self::receiver::KeyframeThrottle;
 pub(crate) use self::receiver::{Carries, Receiver, SenderClock};
 pub(crate) use self::sender::{Forwarded, Sender, TrackKey};
+pub(crate) use self::source::SourceDecoder;
 use crate::ids::SessionKey;
 use crate::limits::{
     SESSION_SSRCS_MAX, SOURCE_SILENCE, TRACK_EVENT_INTERVAL, UNANNOUNCED_SSRCS_MAX,
