@@ -6,9 +6,9 @@
 //! ```
 //!
 //! It owns the packets, the decoded sound and the decisions ([`decide()`]); the decoder is lent to it. It keeps no
-//! clock and allocates nothing after it is made. Its measure of delay is how much later a sample is played than it could have
-//! been had its packet come as fast as the fastest of the last two seconds: that needs no level of the buffer, which
-//! goes up and down with every arrival.
+//! clock and allocates nothing after it is made. Its measure of delay is how much later a sample is played than it
+//! could have been had its packet come as fast as the fastest of the last two seconds: that needs no level of the
+//! buffer, which goes up and down with every arrival.
 //!
 //! - A: inputs are [`JitterBuffer::insert`] and the time of each [`JitterBuffer::poll`].
 //! - B: output is what `poll` gives: 10 ms each time ([`Mode::Clocked`]), or whatever is due ([`Mode::ArrivalDriven`]).

@@ -31,8 +31,9 @@ const PSEUDONYM_TRIES: u32 = 64;
 ///
 /// Addresses, ports, ICE credentials, SSRCs and names of media sections become pseudonyms under `salt`, which must be
 /// fresh and is to be forgotten: the same is the same throughout the file, and nowhere else. Of each datagram as much
-/// of the header stays as says its kind, its source and its place in a stream; the seed, keys, certificates' hashes, wall
-/// time, hashes of outputs and how sessions of a ring stood are gone. Such a journal cannot be played, only shown.
+/// of the header stays as says its kind, its source and its place in a stream; the seed, keys, certificates' hashes,
+/// wall time, hashes of outputs and how sessions of a ring stood are gone. Such a journal cannot be played, only
+/// shown.
 ///
 /// # Errors
 /// [`ReadError`]: it cannot be read at all.
