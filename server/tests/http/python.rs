@@ -154,7 +154,7 @@ fn asks(app: &Rig) -> Vec<AgentAsk> {
 }
 
 #[tokio::test]
-async fn echo_back_says_a_turn_back_and_takes_a_call_up_again() {
+async fn echo_back_says_turns_back_call_after_call() {
     let rig = Rig::start(GRPC).await;
     let server = rig.grpc.expect("it listens").to_string();
     let Some(_program) = start("echo_back.py", &["--server", &server]) else {
