@@ -120,3 +120,21 @@ fn who_leaves_is_not_heard_any_more_and_the_last_listener_closes_the_desk() {
     let sizes = world.shard().table_sizes();
     assert_eq!((sizes.timers, sizes.rooms, sizes.sessions), (0, 0, 0));
 }
+
+#[test]
+fn a_listener_that_faults_takes_nothing_but_itself_along() {
+    let mut world = World::new(3);
+    let speakers = [1, 2, 3].map(|number| world.join(&SEND, publisher(1, number)));
+    let faulty = world.join(&RECEIVE, mixed(None));
+    world.connect_all();
+    play(&mut world, &speakers, 0..50);
+    let session = world.peers[faulty].session.expect("it was opened");
+    world.pump.shard_mut().inject_fault(session);
+    // Nobody else listens: the desk goes with it.
+    play(&mut world, &speakers, 50..100);
+    assert_eq!(world.shard().stats().faults, 1);
+    let listener = world.join(&RECEIVE, mixed(None));
+    world.connect_all();
+    play(&mut world, &speakers, 100..200);
+    assert!(rms(&heard(&world, listener)) > 0.1);
+}

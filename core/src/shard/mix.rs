@@ -47,11 +47,22 @@ impl Shard {
         let Role::Publish { room, participant } = role else {
             return;
         };
-        let mut desks = self.desks.iter_mut().flatten();
-        if packet.codec.kind() == MediaKind::Audio
-            && let Some(desk) = desks.find(|desk| desk.0 == room)
-        {
-            desk.1.handle_packet(self.now, session, participant, packet);
+        if packet.codec.kind() != MediaKind::Audio {
+            return;
+        }
+        let now = self.now;
+        for number in 0..self.desks.len() {
+            let Some(desk) = self.desks[number].as_mut().filter(|desk| desk.0 == room) else {
+                continue;
+            };
+            let taken = guard(|| desk.1.handle_packet(now, session, participant, packet));
+            if taken.is_err()
+                && let Some(desk) = self.desks[number].take()
+            {
+                self.arm_desk(number);
+                self.on_desk_fault(&desk.1);
+            }
+            return;
         }
     }
 
@@ -65,6 +76,7 @@ impl Shard {
             self.on_desk_fault(&desk.1);
             return;
         };
+        let faults = self.stats.faults;
         if is_ready {
             for (packet, listeners) in desk.1.packets() {
                 for (session, media) in listeners {
@@ -75,7 +87,21 @@ impl Shard {
                 }
             }
         }
-        self.desks[number] = Some(desk);
+        // A listener that panicked could not be taken off a desk that was taken out.
+        if self.stats.faults != faults {
+            let listeners: Vec<_> = desk.1.listeners().collect();
+            for gone in listeners {
+                if self.sessions.find(gone).is_none() {
+                    desk.1.remove(gone);
+                }
+            }
+        }
+        if !desk.1.is_idle() {
+            if self.desks.len() <= number {
+                self.desks.resize_with(number + 1, || None);
+            }
+            self.desks[number] = Some(desk);
+        }
         self.arm_desk(number);
     }
 
