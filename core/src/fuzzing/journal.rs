@@ -1,10 +1,13 @@
 //! Journals that somebody else wrote.
 
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use crate::ids::{ParticipantId, RoomId};
 use crate::journal::{
-    Entry, Kept, Payloads, Player, Reader, Record, Turns, bisect, put, redact, resound,
+    Chunk, EndReason, Entry, Kept, Payloads, Player, Reader, Record, Retention, Ring, Sink, Taken,
+    Turns, begin, bisect, put, redact, resound,
 };
 use crate::message::Role;
 use crate::rng::Seed;
@@ -12,7 +15,7 @@ use crate::sim::link::Impairment;
 use crate::sim::peer::{PeerSpec, ScriptedPeer, Speech};
 use crate::sim::world::{Join, Options, World};
 
-/// Entries of a seed: the setting-up of a call, and a bit of it.
+/// Entries of a seed.
 const SEED_RECORDS: usize = 24;
 
 /// Bytes as they are if the first of them is odd; else entries, each behind its length in two bytes, which get the
@@ -82,27 +85,72 @@ fn look_redacted(bytes: &[u8], records: usize) {
     assert!(!read.iter().flatten().any(secret));
 }
 
-/// Journals of simulated calls in the form of [`journal`], short enough to be changed much.
+/// Journals of simulated calls in the form of [`journal`], short enough to be changed much: two whole ones, and what a
+/// ring has left of a third.
 #[must_use]
 pub fn journal_seeds() -> Vec<Vec<u8>> {
-    let roles = [
-        Role::Echo,
-        Role::Publish {
-            room: RoomId(1),
-            participant: ParticipantId(2),
-        },
-    ];
-    roles
-        .into_iter()
-        .zip(1..)
-        .map(|(role, seed)| seed_of(role, seed))
-        .collect()
+    let publish = Role::Publish {
+        room: RoomId(1),
+        participant: ParticipantId(2),
+    };
+    vec![
+        framed(&whole(Role::Echo, 1)),
+        framed(&whole(publish, 2)),
+        framed(&rest_of_a_ring(Role::Echo, 3)),
+    ]
 }
 
-fn seed_of(role: Role, seed: u64) -> Vec<u8> {
+/// The setting-up of a call, and a bit of it.
+fn whole(role: Role, seed: u64) -> Vec<u8> {
     let mut world = World::new(Options::new(seed));
     let kept = Kept::default();
-    let mut journal = world.record(0, Payloads::Full, Box::new(kept.clone()));
+    let retention = Retention::Whole { budget: u64::MAX };
+    let header = world.record(0, Payloads::Full, retention, Box::new(kept.clone()));
+    call(&mut world, role, seed, Duration::from_millis(300));
+    drop(world);
+    let mut journal = begin(header);
+    journal.append(&mut kept.into_bytes());
+    journal
+}
+
+/// The last chunk of a call, and how the call stood before it.
+fn rest_of_a_ring(role: Role, seed: u64) -> Vec<u8> {
+    let mut world = World::new(Options::new(seed));
+    let last = Last(Arc::new(Mutex::new(Ring::new(1))));
+    let retention = Retention::Ring { bytes: 1 };
+    let header = world.record(0, Payloads::Full, retention, Box::new(last.clone()));
+    call(&mut world, role, seed, Duration::from_millis(900));
+    let mut journal = Vec::new();
+    let dumped = last.lock().dump(&header, EndReason::Asked, |bytes| {
+        journal.extend_from_slice(bytes);
+        Ok::<_, Infallible>(())
+    });
+    dumped.expect("it cannot fail");
+    journal
+}
+
+/// A sink that forgets, in memory that its clones share.
+#[derive(Clone)]
+struct Last(Arc<Mutex<Ring>>);
+
+impl Last {
+    fn lock(&self) -> MutexGuard<'_, Ring> {
+        self.0.lock().expect("nobody panics with it")
+    }
+}
+
+impl Sink for Last {
+    fn take(&mut self, chunk: Chunk) -> Taken {
+        self.lock().push(&chunk);
+        Taken::Kept
+    }
+
+    fn spare(&mut self) -> Option<Chunk> {
+        None
+    }
+}
+
+fn call(world: &mut World, role: Role, seed: u64, duration: Duration) {
     let mut spec = PeerSpec::new(0);
     (spec.speech, spec.hears) = (Some(Speech::Spurts), role == Role::Echo);
     let delay = vec![Impairment::Delay(Duration::from_millis(5))];
@@ -114,10 +162,12 @@ fn seed_of(role: Role, seed: u64) -> Vec<u8> {
         down: delay,
         ipv6: seed.is_multiple_of(2),
     });
-    world.run_for(Duration::from_millis(300));
-    drop(world);
-    journal.append(&mut kept.into_bytes());
-    let (header, reader) = Reader::new(&journal).expect("it begins well");
+    world.run_for(duration);
+}
+
+/// The first entries of a journal, in the form of [`journal`].
+fn framed(journal: &[u8]) -> Vec<u8> {
+    let (header, reader) = Reader::new(journal).expect("it begins well");
     let header = Record::Header(Box::new(header));
     let records = reader.map(|record| record.expect("it is whole"));
     let mut out = vec![0];

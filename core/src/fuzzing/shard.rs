@@ -339,6 +339,10 @@ impl Model {
         for event in std::mem::take(&mut self.world.events) {
             match event {
                 Event::TrackAdded { session, .. } => assert_eq!(session, id),
+                Event::ActiveSpeaker { room, participant } => {
+                    assert!(taken, "a packet that counts");
+                    self.judge_speaker(room, participant);
+                }
                 other => panic!("{other:?} by a packet"),
             }
         }
@@ -489,9 +493,23 @@ impl Model {
                     let index = self.number_of(*session);
                     assert!(self.sessions[index].connected);
                 }
+                // One who leaves is the speaker no more.
+                Event::ActiveSpeaker { room, participant } => {
+                    self.judge_speaker(*room, *participant);
+                }
                 other => panic!("{other:?} by nobody"),
             }
         }
+    }
+
+    /// Only who publishes into a room can be its speaker.
+    fn judge_speaker(&self, room: RoomId, speaker: Option<ParticipantId>) {
+        let speaks = |participant| {
+            let role = Role::Publish { room, participant };
+            let mut publishers = self.publishers.iter();
+            publishers.any(|index| self.sessions[*index].role == role)
+        };
+        assert!(speaker.is_none_or(speaks), "{speaker:?} is not in {room:?}");
     }
 
     fn number_of(&self, session: SessionId) -> usize {

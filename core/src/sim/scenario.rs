@@ -15,7 +15,7 @@ use super::peer::{Mischief, PeerSpec, Picture, ScriptedPeer, Speech, Trust};
 use super::source::Clock;
 use super::world::{Cut, Join, MemberId, Options, World};
 use crate::ids::{ParticipantId, RoomId};
-use crate::journal::{Kept, Payloads};
+use crate::journal::{self, Kept, Payloads, Retention};
 use crate::message::{Role, Target};
 use crate::rng::{Rng, Seed};
 use crate::time::Timestamp;
@@ -450,8 +450,10 @@ impl Scenario {
     pub fn run_recorded(&self, setting: Setting, payloads: Payloads) -> (Outcome, Vec<u8>) {
         let mut world = self.world(setting);
         let kept = Kept::default();
-        let mut journal = world.record(0, payloads, Box::new(kept.clone()));
+        let whole = Retention::Whole { budget: u64::MAX };
+        let header = world.record(0, payloads, whole, Box::new(kept.clone()));
         let outcome = self.run_in(world, setting);
+        let mut journal = journal::begin(header);
         journal.append(&mut kept.into_bytes());
         (outcome, journal)
     }

@@ -15,7 +15,7 @@ use super::port::SimPort;
 use super::queue::{Due, Pool, Queue};
 use crate::drive::{DigestValue, Pump, Turn, Turner};
 use crate::ids::{RequestId, SessionId, ShardId};
-use crate::journal::{self, Header, Payloads, Recorder, Retention, Sink};
+use crate::journal::{Header, Payloads, Recorder, Retention, Sink};
 use crate::limits::DATAGRAM_BYTES_MAX;
 use crate::message::{CloseReason, Command, Event, Role, ShardStats};
 use crate::plan::IceCredentials;
@@ -271,13 +271,22 @@ impl World {
         self.hosts.iter_mut().map(|host| host.pump.bugs_mut())
     }
 
-    /// Records a shard, of which nothing has happened yet; gives the beginning of its journal.
-    pub fn record(&mut self, shard: u16, payloads: Payloads, sink: Box<dyn Sink>) -> Vec<u8> {
+    /// Records a shard, of which nothing has happened yet, for a sink that keeps all or the end of it; gives the header
+    /// of its journal.
+    pub fn record(
+        &mut self,
+        shard: u16,
+        payloads: Payloads,
+        retention: Retention,
+        sink: Box<dyn Sink>,
+    ) -> Header {
         let pump = &mut self.hosts[usize::from(shard)].pump;
-        let retention = Retention::Whole { budget: u64::MAX };
-        let header = Header::new(pump.shard(), "simulation", payloads, retention);
-        pump.record(Recorder::new(sink, payloads));
-        journal::begin(header)
+        let recorder = Recorder::new(sink, payloads);
+        pump.record(match retention {
+            Retention::Whole { .. } => recorder,
+            Retention::Ring { .. } => recorder.with_births(),
+        });
+        Header::new(pump.shard(), "simulation", payloads, retention)
     }
 
     /// Hash of all that the shards put out, each output with its time.

@@ -62,13 +62,17 @@ pub enum Class {
 #[inline]
 #[must_use]
 pub fn classify(datagram: &[u8]) -> Class {
-    match *datagram {
-        [0..=3, ..] => Class::Stun,
-        [20..=63, ..] => Class::Dtls,
+    let Some((first, rest)) = datagram.split_first() else {
+        return Class::Unknown;
+    };
+    // In the order of how often they come.
+    match (first, rest.first()) {
         // RTCP packet types 192 to 223 are RTP payload types 64 to 95 with the marker set, which no
         // description may use with a shared port.
-        [128..=191, 192..=223, ..] => Class::Rtcp,
-        [128..=191, _, ..] => Class::Rtp,
+        (128..=191, Some(second)) if second & 0xe0 != 0xc0 => Class::Rtp,
+        (128..=191, Some(_)) => Class::Rtcp,
+        (0..=3, _) => Class::Stun,
+        (20..=63, _) => Class::Dtls,
         _ => Class::Unknown,
     }
 }

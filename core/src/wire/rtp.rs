@@ -129,12 +129,12 @@ fn extension_block(packet: &[u8]) -> Result<(Form, usize), ParseError> {
     let (head, elements) = packet
         .split_first_chunk::<EXTENSION_HEAD_BYTES>()
         .ok_or(ParseError::Truncated)?;
-    let [p0, p1, words @ ..] = *head;
-    let len = usize::from(u16::from_be_bytes(words)) << 2;
+    let head = u32::from_be_bytes(*head);
+    let len = ((head & 0xffff) as usize) << 2;
     if len > elements.len() {
         return Err(ParseError::Truncated);
     }
-    let form = match u16::from_be_bytes([p0, p1]) {
+    let form = match (head >> 16) as u16 {
         ONE_BYTE_PROFILE => Form::OneByte,
         profile if profile & 0xfff0 == TWO_BYTE_PROFILE => Form::TwoByte,
         _ => Form::None,
