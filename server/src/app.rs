@@ -49,6 +49,9 @@ pub struct App {
     pub agents: Agents,
     /// The calls with them.
     pub calls: Calls,
+    /// Networks that judge or clean what agents hear, if there are any.
+    #[cfg(feature = "onnx")]
+    pub models: std::sync::OnceLock<crate::model::Models>,
     /// Where each shard lives.
     pub sites: Vec<Site>,
     /// What became of the journal, if there is one.
@@ -125,6 +128,8 @@ impl App {
             meters: Meters::default(),
             agents: Agents::new(&config),
             calls: Calls::default(),
+            #[cfg(feature = "onnx")]
+            models: std::sync::OnceLock::new(),
             candidates: sites.iter().map(|site| candidates(site.port)).collect(),
             sites,
             journal: None,

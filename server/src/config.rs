@@ -1,18 +1,19 @@
 //! What the operator chose: flags over `ANTIPHON_*` variables over the configuration file.
 
+mod text;
+
 use std::ffi::OsString;
-use std::fmt;
-use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
 use antiphon_core::journal::{Payloads, Retention};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use serde::de::{Error as _, Unexpected, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
+#[cfg(feature = "grpc")]
+use self::text::agent_urls_text;
+use self::text::{http_text, ip_text, ips_text, parse_http, parse_ip, parse_whole, whole};
 #[cfg(feature = "grpc")]
 use crate::agent::grpc::AgentUrl;
 use crate::cli::Tool;
@@ -20,10 +21,14 @@ use crate::journal::JournalChoice;
 #[cfg(feature = "grpc")]
 use crate::limits::PROGRAM_NAMES_MAX;
 use crate::limits::{ANNOUNCED_ADDRESSES_MAX, BODY_TIMEOUT, HEAD_TIMEOUT, WRITE_TIMEOUT};
+#[cfg(feature = "onnx")]
+use crate::model::ModelChoice;
 
 const HTTP_DEFAULT: &str = "127.0.0.1:8080";
 const MEDIA_PORT_DEFAULT: u16 = 40_000;
 const MEDIA_PORT_MAX: u64 = 65_535;
+#[cfg(feature = "onnx")]
+const ONNX_RUNTIME_DEFAULT: &str = "libonnxruntime.so";
 const SHARDS_DEFAULT: u16 = 1;
 const SHARDS_MAX: u64 = 256;
 const MAX_COALESCE_MICROS_DEFAULT: u64 = 500;
@@ -68,6 +73,12 @@ pub struct Config {
     /// Programs that the server dials.
     #[cfg(feature = "grpc")]
     pub agent_urls: Vec<AgentUrl>,
+    /// Networks that judge or clean what agents hear, one a role.
+    #[cfg(feature = "onnx")]
+    pub voice_models: Vec<ModelChoice>,
+    /// The library that runs them.
+    #[cfg(feature = "onnx")]
+    pub onnx_runtime: PathBuf,
     /// Who may do what; `None`: anybody anything.
     pub token_file: Option<PathBuf>,
     /// Whether HTTP is HTTPS.
@@ -360,6 +371,26 @@ struct Options {
     )]
     #[serde(deserialize_with = "agent_urls_text")]
     agent_url: Option<Vec<AgentUrl>>,
+    /// A network (ONNX) for what agents hear: speech=FILE, turn=FILE or isolation=FILE, again for each
+    #[cfg(feature = "onnx")]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_VOICE_MODEL",
+        value_name = "ROLE=FILE",
+        num_args = 1..,
+        value_delimiter = ',',
+    )]
+    voice_model: Option<Vec<ModelChoice>>,
+    /// The ONNX Runtime library that runs networks [default: libonnxruntime.so, where the system looks]
+    #[cfg(feature = "onnx")]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_ONNX_RUNTIME",
+        value_name = "FILE"
+    )]
+    onnx_runtime: Option<PathBuf>,
     /// File of bearer tokens (TOML); without it everybody may do everything
     #[arg(long, global = true, env = "ANTIPHON_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -545,6 +576,10 @@ impl Options {
             grpc: self.grpc.or(other.grpc),
             #[cfg(feature = "grpc")]
             agent_url: self.agent_url.or(other.agent_url),
+            #[cfg(feature = "onnx")]
+            voice_model: self.voice_model.or(other.voice_model),
+            #[cfg(feature = "onnx")]
+            onnx_runtime: self.onnx_runtime.or(other.onnx_runtime),
             token_file: self.token_file.or(other.token_file),
             tls_cert: self.tls_cert.or(other.tls_cert),
             tls_key: self.tls_key.or(other.tls_key),
@@ -592,6 +627,10 @@ impl Options {
         let agent_urls = self.agent_url.unwrap_or_default();
         #[cfg(feature = "grpc")]
         check_agents(&agent_urls)?;
+        #[cfg(feature = "onnx")]
+        let voice_models = self.voice_model.unwrap_or_default();
+        #[cfg(feature = "onnx")]
+        check_models(&voice_models)?;
         let coalesce = self.max_coalesce.unwrap_or(MAX_COALESCE_MICROS_DEFAULT);
         Ok(Config {
             http,
@@ -606,6 +645,12 @@ impl Options {
             grpc: self.grpc,
             #[cfg(feature = "grpc")]
             agent_urls,
+            #[cfg(feature = "onnx")]
+            voice_models,
+            #[cfg(feature = "onnx")]
+            onnx_runtime: self
+                .onnx_runtime
+                .unwrap_or_else(|| ONNX_RUNTIME_DEFAULT.into()),
             token_file: self.token_file,
             tls: tls_choice(
                 self.tls_cert,
@@ -704,6 +749,16 @@ fn check_agents(urls: &[AgentUrl]) -> Result<(), ConfigError> {
             format!("{} agents", urls.len()),
             allowed,
         ));
+    }
+    Ok(())
+}
+
+#[cfg(feature = "onnx")]
+fn check_models(models: &[ModelChoice]) -> Result<(), ConfigError> {
+    let roles: std::collections::BTreeSet<_> = models.iter().map(|model| model.role).collect();
+    if roles.len() < models.len() {
+        let count = format!("{} networks", models.len());
+        return Err(refused("voice_model", count, "each role once"));
     }
     Ok(())
 }
@@ -833,89 +888,6 @@ fn refused(key: &'static str, value: impl ToString, allowed: impl Into<String>) 
         key,
         value: value.to_string(),
         allowed: allowed.into(),
-    }
-}
-
-fn parse_http(text: &str) -> Result<SocketAddr, String> {
-    parsed(
-        text,
-        "an address and a port, such as 127.0.0.1:8080 or [::]:8080",
-    )
-}
-
-fn parse_ip(text: &str) -> Result<IpAddr, String> {
-    parsed(text, "an IP address, such as 192.0.2.1 or 2001:db8::1")
-}
-
-/// A number of the command line or a variable.
-fn parse_whole<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(text: &str) -> Result<T, String> {
-    let number = text.parse().ok().and_then(in_range::<T, MIN, MAX>);
-    number.ok_or_else(|| format!("`{text}` is not a whole number from {MIN} to {MAX}"))
-}
-
-fn in_range<T: TryFrom<u64>, const MIN: u64, const MAX: u64>(number: i64) -> Option<T> {
-    let number = u64::try_from(number).ok()?;
-    T::try_from(number)
-        .ok()
-        .filter(|_| (MIN..=MAX).contains(&number))
-}
-
-fn parsed<T: FromStr>(text: &str, expected: &str) -> Result<T, String> {
-    text.parse()
-        .map_err(|_| format!("`{text}` is not {expected}"))
-}
-
-fn http_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
-    let text = String::deserialize(from)?;
-    parse_http(&text).map(Some).map_err(D::Error::custom)
-}
-
-fn ip_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<IpAddr>, D::Error> {
-    let text = String::deserialize(from)?;
-    parse_ip(&text).map(Some).map_err(D::Error::custom)
-}
-
-fn ips_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<IpAddr>>, D::Error> {
-    let texts = Vec::<String>::deserialize(from)?;
-    let addresses = texts
-        .iter()
-        .map(|text| parse_ip(text))
-        .collect::<Result<_, _>>();
-    addresses.map(Some).map_err(D::Error::custom)
-}
-
-#[cfg(feature = "grpc")]
-fn agent_urls_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<AgentUrl>>, D::Error> {
-    let texts = Vec::<String>::deserialize(from)?;
-    let urls = texts
-        .iter()
-        .map(|text| text.parse())
-        .collect::<Result<_, _>>();
-    urls.map(Some).map_err(D::Error::custom)
-}
-
-/// A number of the file.
-fn whole<'de, D, T, const MIN: u64, const MAX: u64>(from: D) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: TryFrom<u64>,
-{
-    from.deserialize_i64(Whole::<T, MIN, MAX>(PhantomData))
-        .map(Some)
-}
-
-struct Whole<T, const MIN: u64, const MAX: u64>(PhantomData<T>);
-
-impl<T: TryFrom<u64>, const MIN: u64, const MAX: u64> Visitor<'_> for Whole<T, MIN, MAX> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a whole number from {MIN} to {MAX}")
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<T, E> {
-        let unexpected = || E::invalid_value(Unexpected::Signed(number), &self);
-        in_range::<T, MIN, MAX>(number).ok_or_else(unexpected)
     }
 }
 

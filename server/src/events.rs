@@ -88,6 +88,10 @@ impl App {
                 self.directory().rooms.note_speaker(room, participant);
             }
             Event::Heard { session, heard } => {
+                #[cfg(feature = "onnx")]
+                let Some(heard) = self.show_models(session, heard) else {
+                    return;
+                };
                 self.calls.hear(session, heard, &self.meters.agents);
             }
             Event::Closed { session, reason } => self.on_closed(session, reason),

@@ -22,6 +22,8 @@ pub mod journal;
 pub mod limits;
 pub mod log;
 pub mod metrics;
+#[cfg(feature = "onnx")]
+pub mod model;
 pub mod negotiate;
 mod page;
 pub mod place;

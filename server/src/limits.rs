@@ -135,6 +135,10 @@ pub const PROGRAM_WAITING_MAX: usize = 64;
 
 // --- Timelines of calls ---
 
+/// Pieces of sound and pauses that wait for networks: at 50 calls what comes in a quarter of a second.
+#[cfg(feature = "onnx")]
+pub const MODEL_JOBS_MAX: usize = 640;
+
 /// Frames of a call's timeline that a slow listener may lag behind before it loses some: 5 s of levels.
 pub const VOICE_BACKLOG_MAX: usize = 64;
 /// Between two levels of a call's timeline: smooth to the eye.

@@ -64,6 +64,9 @@ pub struct Meters {
     pub connections: Gauge,
     /// Of calls with agents.
     pub agents: AgentMeters,
+    /// Of networks.
+    #[cfg(feature = "onnx")]
+    pub models: crate::model::ModelMeters,
     answered: Family<Labels, Counter>,
     closed: Family<Label, Counter>,
     setup: Histogram,
@@ -75,6 +78,8 @@ impl Default for Meters {
         let meters = Self {
             connections: Gauge::default(),
             agents: AgentMeters::default(),
+            #[cfg(feature = "onnx")]
+            models: crate::model::ModelMeters::default(),
             answered: Family::default(),
             closed: Family::default(),
             setup: Histogram::new(SETUP_BOUNDS),
@@ -93,6 +98,8 @@ impl Default for Meters {
             setup,
         );
         meters.agents.register(&mut registry);
+        #[cfg(feature = "onnx")]
+        meters.models.register(&mut registry);
         Self { registry, ..meters }
     }
 }

@@ -61,6 +61,10 @@ pub enum ServerError {
     /// A media thread ended by itself, which only a bug makes it do.
     #[error("a media thread has ended; the log says why")]
     ShardEnded,
+    /// A network cannot be used.
+    #[cfg(feature = "onnx")]
+    #[error("{0}")]
+    Model(#[from] crate::model::ModelError),
     /// The runtime of the control plane.
     #[error("cannot start the control plane: {0}")]
     Runtime(io::Error),
@@ -128,8 +132,11 @@ impl Server {
         let app = App::new(config, access, control, &addresses, sites, runtime);
         let recorded = journal.as_ref().map(Journal::handle);
         let app = app.with_journal(recorded.as_ref().map(JournalHandle::figures));
+        let app = Arc::new(app);
+        #[cfg(feature = "onnx")]
+        app.start_models()?;
         Ok(Self {
-            app: Arc::new(app),
+            app,
             listener,
             tls,
             #[cfg(feature = "grpc")]

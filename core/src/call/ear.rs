@@ -30,6 +30,8 @@ const AHEAD: Duration = Duration::from_millis(20);
 /// So much sound may come at once; what is beyond waits, as whoever sends faster than time passes must not cost more
 /// than that.
 const BURST_MAX: Duration = Duration::from_millis(500);
+/// A model's judgement holds for so long after the sound it is of: its window, and the way to it and back.
+const JUDGEMENT_FRESH: Duration = Duration::from_millis(150);
 /// What a frame takes of it: a little less than it lasts, as a sender's clock may be fast.
 const FRAME_COST: Duration = Duration::from_micros(9_800);
 
@@ -50,6 +52,8 @@ pub(super) struct Ear {
     /// Up to when sound was taken in; see [`BURST_MAX`].
     spent: Timestamp,
     batch: Batch,
+    /// Probability of speech that a model found, and up to where.
+    judged: Option<(CallTime, u16)>,
 }
 
 /// Sound that is gathered for the agent.
@@ -84,7 +88,13 @@ impl Ear {
             spoke: false,
             spent: now.before(BURST_MAX),
             batch: Batch::new(plan.batch_millis),
+            judged: None,
         })
+    }
+
+    /// Takes the probability of speech, of [`CERTAIN`], that a model found in the sound up to `at`.
+    pub(super) const fn note_judgement(&mut self, at: CallTime, probability: u16) {
+        self.judged = Some((at, probability));
     }
 
     /// Where its packets go.
@@ -124,6 +134,7 @@ impl Ear {
         self.spent = self.spent.max(now.before(BURST_MAX)) + FRAME_COST;
         let side = Side {
             concealed: kind.is_concealed(),
+            model: self.judgement(call_time(opened, self.end)),
             ..Side::default()
         };
         let mut analysed = [0.0; ANALYSED_SAMPLES];
@@ -147,6 +158,13 @@ impl Ear {
             stats.hearing.note(&VOICE_DELAY_BOUNDS, took, 1);
         }
         Some((at, features))
+    }
+
+    /// What a model found of late.
+    fn judgement(&self, now: CallTime) -> Option<f32> {
+        let (at, probability) = self.judged?;
+        let fresh = now.0.abs_diff(at.0) < micros(JUDGEMENT_FRESH);
+        fresh.then(|| f32::from(probability) / f32::from(CERTAIN))
     }
 
     /// Lets the clock pass one frame.

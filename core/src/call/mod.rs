@@ -27,7 +27,9 @@ use crate::plan::{Codec, MediaKind, SessionPlan};
 use crate::session::media::Incoming;
 use crate::time::{Timestamp, earliest};
 use crate::voice::config::TurnConfig;
-use crate::voice::message::{AgentAsk, AgentPlan, CallTime, Heard, PlayoutState, VoiceEvent};
+use crate::voice::message::{
+    AgentAsk, AgentPlan, CallTime, Heard, Judgement, PlayoutState, VoiceEvent,
+};
 use crate::voice::turns::TurnDetector;
 
 /// Names what is said among the sources that a sender may follow; there is no other in a call.
@@ -125,6 +127,14 @@ impl Call {
             }
             AgentAsk::Hint(hint) => self.detector.handle_hint(hint),
             AgentAsk::Eagerness(eagerness) => self.detector.set_eagerness(eagerness),
+            AgentAsk::Judgement(Judgement::Speech { at, probability }) => {
+                if let Some(ear) = &mut self.ear {
+                    ear.note_judgement(at, probability);
+                }
+            }
+            AgentAsk::Judgement(Judgement::Complete { turn, probability }) => {
+                self.detector.handle_judgement(turn, probability);
+            }
         }
     }
 

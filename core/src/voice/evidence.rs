@@ -104,12 +104,19 @@ pub(super) struct Evidence {
     pub(super) melody: Option<Melody>,
     /// What the words say.
     pub(super) hint: Option<Hint>,
+    /// Probability that it is complete, of [`CERTAIN`], by a model of sound.
+    pub(super) complete: Option<u16>,
 }
 
 impl Evidence {
     /// Whether it is more than silence.
     pub(super) const fn sighted(&self) -> bool {
-        self.melody.is_some() || self.hint.is_some()
+        self.melody.is_some() || self.hint.is_some() || self.complete.is_some()
+    }
+
+    /// What a model says: one that knows the words, or else one that heard the sound.
+    fn model(&self) -> Option<u16> {
+        self.hint.and_then(|hint| hint.complete).or(self.complete)
     }
 
     /// Probability that the turn is over, of [`CERTAIN`].
@@ -118,7 +125,8 @@ impl Evidence {
         let sum = BIAS
             + silence * 3 / 2
             + self.melody.map_or(0, Melody::odds)
-            + self.hint.map_or(0, |hint| words(&hint))
+            + self.hint.map_or(0, |hint| ending(hint.ending))
+            + self.model().map_or(0, model)
             + self.habit.map_or(0, |habit| log(self.silence, habit) / 4)
             + if self.voice < SHORT && self.hint.is_none() {
                 -NAT / 2
@@ -144,19 +152,19 @@ impl Melody {
 }
 
 /// What a recogniser's words say.
-fn words(hint: &Hint) -> i32 {
-    let ending = match hint.ending {
+const fn ending(ending: Ending) -> i32 {
+    match ending {
         Ending::Unknown => 0,
         Ending::Period | Ending::Question => NAT * 3 / 2,
         Ending::Comma => -NAT * 7 / 10,
         Ending::Conjunction | Ending::Filler => -NAT * 2,
         Ending::Digits => -NAT * 4 / 5,
-    };
-    // A model's probability, as a line through even odds: three nats at certainty.
-    let model = hint.complete.map_or(0, |complete| {
-        (i32::from(complete.min(CERTAIN)) - i32::from(CERTAIN / 2)) * 6 * NAT / i32::from(CERTAIN)
-    });
-    ending + model
+    }
+}
+
+/// A model's probability, as a line through even odds: three nats at certainty.
+fn model(complete: u16) -> i32 {
+    (i32::from(complete.min(CERTAIN)) - i32::from(CERTAIN / 2)) * 6 * NAT / i32::from(CERTAIN)
 }
 
 /// Natural logarithm of a ratio, within three thousandths of a nat; both are at least 1.
@@ -255,6 +263,7 @@ mod tests {
             habit: None,
             melody: None,
             hint: None,
+            complete: None,
         };
         let longer = Evidence {
             silence: 800_000,

@@ -63,6 +63,8 @@ impl Features {
 pub struct Side {
     /// Probability of speech by the noise suppressor, 0 to 1, if it runs.
     pub denoiser: Option<f32>,
+    /// Probability of speech by a model outside of the core, 0 to 1, if one runs.
+    pub model: Option<f32>,
     /// Likelihood of echo, 0 to 1, if somebody knows.
     pub echo: Option<f32>,
     /// The samples were made up to fill a gap.
@@ -125,6 +127,11 @@ impl Analyser {
         }
         let above = i32::from(level) - i32::from(floor);
         let speech = fuse(score, side.denoiser.map(unit), loudness(above));
+        // An operator who gives a model believes it as much as all else together.
+        let speech = match side.model {
+            Some(model) => f32::midpoint(speech, unit(model)),
+            None => speech,
+        };
         Features {
             speech: q15(speech),
             level,

@@ -99,6 +99,8 @@ pub enum AgentAsk {
     Hint(Hint),
     /// Changes when turns end, from now on.
     Eagerness(Eagerness),
+    /// What a model outside of the core makes of the sound.
+    Judgement(Judgement),
 }
 
 impl AgentAsk {
@@ -111,6 +113,7 @@ impl AgentAsk {
             Self::Clear { .. } => "clear",
             Self::Hint(_) => "hint",
             Self::Eagerness(_) => "eagerness",
+            Self::Judgement(_) => "judgement",
         }
     }
 }
@@ -128,6 +131,25 @@ pub struct Hint {
     pub ending: Ending,
     /// Probability that the turn is complete, of 32,767, if a model says so.
     pub complete: Option<u16>,
+}
+
+/// What a model makes of the sound that the person made. Models take time, so it comes later than the sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Judgement {
+    /// Probability of speech, of 32,767.
+    Speech {
+        /// In the sound up to here. Of what is older than 150 ms nobody asks any more.
+        at: CallTime,
+        /// How likely.
+        probability: u16,
+    },
+    /// Probability that a turn is complete, of 32,767. A [`Hint`]'s own goes before it.
+    Complete {
+        /// Which; one for another turn than that under way is ignored.
+        turn: TurnId,
+        /// How likely.
+        probability: u16,
+    },
 }
 
 /// How words end.

@@ -108,6 +108,8 @@ struct Turn {
     voice: u64,
     /// What was said of its words, and how much voice came since.
     hint: Option<(Hint, u64)>,
+    /// Probability that it is complete, of [`CERTAIN`], as a model found in its last pause.
+    complete: Option<u16>,
 }
 
 /// An interruption of which no word was heard yet.
@@ -231,6 +233,14 @@ impl TurnDetector {
         }
         if self.phase != Phase::Idle && hint.turn.0 == self.turn.id {
             self.turn.hint = Some((hint, 0));
+        }
+    }
+
+    /// Takes the probability that a turn is complete, of [`CERTAIN`], that a model found. It counts until the person
+    /// speaks again.
+    pub fn handle_judgement(&mut self, turn: TurnId, probability: u16) {
+        if matches!(self.phase, Phase::Paused(_)) && turn.0 == self.turn.id {
+            self.turn.complete = Some(probability);
         }
     }
 
@@ -444,6 +454,7 @@ impl TurnDetector {
                     end: start,
                     voice: self.heard.saturating_sub(start),
                     hint: None,
+                    complete: None,
                 };
             }
             Phase::Speaking => return,
@@ -452,7 +463,7 @@ impl TurnDetector {
                     self.emit(VoiceEvent::Resumed { at, turn });
                 }
                 // What was said of the words before this stretch says nothing of its end.
-                self.turn.hint = None;
+                (self.turn.hint, self.turn.complete) = (None, None);
                 let length = start.saturating_sub(pause.since).min(micros(HABIT_MS));
                 let habit = self.habit.unwrap_or(length);
                 self.habit = Some((habit * 3 + length) / 4);
@@ -513,6 +524,7 @@ impl TurnDetector {
             habit: self.habit,
             melody: pause.melody,
             hint: self.turn.hint.and_then(fresh),
+            complete: self.turn.complete,
         }
     }
 

@@ -251,6 +251,13 @@ impl Calls {
         Some((line.seat.clone(), line.timeline.listen()))
     }
 
+    /// The rate of what a call hears; `None` when it is none.
+    #[cfg(feature = "onnx")]
+    #[must_use]
+    pub fn rate(&self, session: SessionId) -> Option<antiphon_core::audio::Rate> {
+        Some(self.lock().get(&session)?.seat.plan.rate)
+    }
+
     /// Calls now.
     #[must_use]
     pub fn count(&self) -> usize {

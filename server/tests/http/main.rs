@@ -14,6 +14,8 @@ mod api;
 mod files;
 mod hostile;
 mod lifecycle;
+#[cfg(feature = "onnx")]
+mod models;
 #[cfg(feature = "grpc")]
 mod programs;
 #[cfg(feature = "grpc")]

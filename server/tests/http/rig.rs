@@ -87,6 +87,21 @@ impl Rig {
         }
     }
 
+    /// Why a server with this configuration does not start.
+    pub(crate) async fn refused(config: Config) -> String {
+        let (_, link, task) = FakeShard::start(ShardId(0), usize::MAX);
+        let shards = Shards {
+            capture: None,
+            journal: None,
+            links: vec![link],
+            runtime: "fake",
+            reason: "this is a test".to_owned(),
+        };
+        let bound = Server::bind(config, shards).await;
+        task.abort();
+        bound.expect_err("it does not start").to_string()
+    }
+
     pub(crate) fn shard(&self) -> &FakeShard {
         &self.shards[0]
     }

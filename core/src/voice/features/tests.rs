@@ -76,6 +76,7 @@ fn no_sample_harms() {
     assert!(alike.clone().all(|(one, other)| one.level == other.level));
     let side = Side {
         denoiser: Some(f32::NAN),
+        model: Some(f32::NEG_INFINITY),
         echo: Some(f32::INFINITY),
         concealed: true,
     };
@@ -92,6 +93,27 @@ fn a_reset_analyser_is_a_new_one() {
     assert_eq!(
         analyse(&mut analyser, 77, buzz),
         analyse(&mut Analyser::new(), 77, buzz)
+    );
+}
+
+#[test]
+fn a_model_counts_as_much_as_all_else() {
+    let speech = |model| {
+        let (mut analyser, mut last) = (Analyser::new(), Features::SILENCE);
+        let side = Side {
+            model,
+            ..Side::default()
+        };
+        for _ in 0..50 {
+            last = analyser.analyse(&std::array::from_fn(buzz), &side);
+        }
+        i32::from(last.speech)
+    };
+    let (none, low, high) = (speech(None), speech(Some(0.0)), speech(Some(1.0)));
+    assert!((low - none / 2).abs() <= 1, "{low} of {none}");
+    assert!(
+        (high - low - i32::from(CERTAIN) / 2).abs() <= 1,
+        "{high} over {low}"
     );
 }
 

@@ -187,6 +187,27 @@ fn a_full_stop_ends_and_a_filler_holds() {
 }
 
 #[test]
+fn a_models_judgement_ends_or_holds_the_pause_it_is_of() {
+    let end = |turn, probability| {
+        let mut call = Call::new();
+        call.hear(ROOM, 500).hear(WHISPER, 1_000).hear(ROOM, 150);
+        call.detector.handle_judgement(TurnId(turn), probability);
+        call.hear(ROOM, 3_000);
+        call.told().pop().expect("an end").1 - 1_500
+    };
+    let alone = end(7, CERTAIN);
+    assert_eq!(end(7, 0), alone, "of another turn");
+    assert!(end(1, CERTAIN) < alone && alone < end(1, 0));
+
+    let mut call = Call::new();
+    call.hear(ROOM, 500).hear(WHISPER, 500);
+    call.detector.handle_judgement(TurnId(1), CERTAIN);
+    call.hear(WHISPER, 500).hear(ROOM, 3_000);
+    let ended = call.told().pop().expect("an end").1;
+    assert_eq!(ended - 1_500, alone, "nobody had paused");
+}
+
+#[test]
 fn a_likely_end_is_withdrawn_when_the_person_or_the_words_go_on() {
     let mut call = Call::new();
     call.hear(ROOM, 500).statement(1_000).hear(ROOM, 220);
@@ -427,6 +448,7 @@ fn a_recorded_dialogue_is_decided_as_ever() {
 enum Input {
     Frame(u64, Features),
     Hint(Hint),
+    Judgement(TurnId, u16),
     Playout(u64, AgentVoice),
     Eagerness(Eagerness),
 }
@@ -487,7 +509,9 @@ fn inputs() -> impl Strategy<Value = Vec<Input>> {
         (0..50_000_u64, agent).prop_map(|(leap, agent)| vec![Input::Playout(leap, agent)]);
     let eagerness = prop_oneof![Just(Eagerness::Eager), Just(Eagerness::Patient)];
     let eagerness = eagerness.prop_map(|eagerness| vec![Input::Eagerness(eagerness)]);
-    let step = prop_oneof![8 => run, 2 => hint, 2 => playout, 1 => eagerness];
+    let judgement = (0..4_u32, any::<u16>())
+        .prop_map(|(turn, probability)| vec![Input::Judgement(TurnId(turn), probability)]);
+    let step = prop_oneof![8 => run, 2 => hint, 1 => judgement, 2 => playout, 1 => eagerness];
     proptest::collection::vec(step, 0..60).prop_map(|steps| steps.concat())
 }
 
@@ -503,6 +527,9 @@ fn play(inputs: &[Input]) -> (Vec<VoiceEvent>, Vec<usize>) {
                 call.detector.handle_frame(CallTime(call.at), frame);
             }
             Input::Hint(hint) => call.detector.handle_hint(*hint),
+            Input::Judgement(turn, probability) => {
+                call.detector.handle_judgement(*turn, *probability);
+            }
             Input::Playout(leap, agent) => {
                 let at = CallTime(call.at.wrapping_add(*leap));
                 call.detector.handle_playout(at, *agent);
