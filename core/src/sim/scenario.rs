@@ -467,10 +467,6 @@ impl Scenario {
         })
     }
 
-    #[cfg_attr(
-        not(feature = "mutations"),
-        expect(unused_variables, reason = "only bugs depend on it")
-    )]
     fn run_in(&self, world: World, setting: Setting) -> Outcome {
         let mut run = Run::new(self, world, setting.is_spread);
         #[cfg(feature = "mutations")]

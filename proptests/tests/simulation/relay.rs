@@ -200,9 +200,9 @@ fn spread(shards: u16) -> Setting {
     }
 }
 
-/// Whether what a call hears does not depend on where it is: among the reasons why it may are requests for keyframes,
-/// which each shard gathers for itself, so that where pictures are lost one may be asked for up to 500 ms later; and
-/// what a hostile publisher says goodbye to, which a stand-in does not hear.
+/// Whether what a call hears does not depend on where it is. It may where pictures are lost: each shard gathers the
+/// requests for keyframes for itself, so one may be asked for up to 500 ms later, and what is sent again may change
+/// places with what is sent in the same nanosecond. And a stand-in does not hear a publisher's goodbyes.
 fn is_the_same_wherever(scenario: &Scenario) -> bool {
     let goodbyes =
         |call: &antiphon_core::sim::scenario::Call| call.spec.mischief == Some(Mischief::Goodbyes);
