@@ -205,8 +205,8 @@ impl Pump {
 }
 
 impl Turner for Pump {
-    /// One bounded pass, in this order: commands, relays, datagrams, timers, relays to others, events, send. `now` is read once;
-    /// everything in the pass happens then.
+    /// One bounded pass, in this order: commands, relays, datagrams, timers, relays to others, events, send. `now` is
+    /// read once; everything in the pass happens then.
     fn turn<P: Port>(&mut self, now: Timestamp, port: &mut P) -> Turn {
         let Some(mut recorder) = self.recorder.take() else {
             return self.pass(now, port);

@@ -231,9 +231,8 @@ impl Media {
 
     /// Followers of a track, taken out so that they can be fed while this session lies still. Put them back.
     pub(crate) fn take_followers(&mut self, media: u8) -> Vec<Follower> {
-        self.tracks
-            .get_mut(usize::from(media))
-            .map(|track| std::mem::take(&mut track.followers))
+        self.track_mut(media)
+            .map(Track::take_followers)
             .unwrap_or_default()
     }
 
