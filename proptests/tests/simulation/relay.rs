@@ -294,6 +294,19 @@ fn seeds_421_to_460_pass_spread_over_shards() {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
+/// Budgets spent early, requests lost, sockets full: on all shards at once.
+#[test]
+fn bad_luck_breaks_nothing_that_crosses() {
+    for seed in 1_026..=1_035 {
+        let scenario = Scenario::swarm(seed);
+        let outcome = scenario.run(Setting {
+            bad_luck: 20,
+            ..spread(3)
+        });
+        assert_eq!(outcome.findings, [], "{}", describe(&scenario, &outcome));
+    }
+}
+
 #[test]
 fn the_threshold_oracle_notices_that_relays_are_lost() {
     let noticed = (421..=460).any(|seed| {
