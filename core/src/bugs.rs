@@ -33,6 +33,8 @@ pub enum Mutation {
     FirstShardIsBetter,
     /// Passwords depend on the process.
     AmbientRandomness,
+    /// A shard loses each fiftieth packet that another relays to it.
+    LoseRelays,
     /// A session panics at a payload of [`FATAL_PAYLOAD_BYTES`].
     FaultAtLength,
 }

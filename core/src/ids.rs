@@ -70,6 +70,15 @@ impl FromStr for SessionId {
     }
 }
 
+/// One published source: a media section of the session that publishes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TrackId {
+    /// The session.
+    pub session: SessionId,
+    /// The place of the section in its plan.
+    pub media: u8,
+}
+
 /// A room, numbered by the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RoomId(pub u32);

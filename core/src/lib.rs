@@ -56,6 +56,7 @@ pub mod net;
 pub mod plan;
 pub mod rate;
 pub mod receive;
+pub mod relay;
 pub mod repair;
 #[cfg(feature = "replay")]
 pub mod replay;

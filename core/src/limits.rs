@@ -23,6 +23,15 @@ pub const COMMANDS_PER_TURN_MAX: usize = 64;
 pub const COMMANDS_MAX: usize = 1_024;
 /// Events waiting for the server.
 pub const EVENTS_MAX: usize = 65_536;
+/// Relays waiting for a shard; packets take half of it at most: 40 ms of 100,000 packets a second, 5 MB of payload.
+/// What is no packet comes once a session opened, connected or closed, and once a track and throttle interval.
+pub const RELAYS_MAX: usize = 8_192;
+/// Buffers for relayed payloads that a shard keeps to fill again: as many packets as a lane holds.
+pub const RELAY_BUFFERS_MAX: usize = RELAYS_MAX / 2;
+/// Publishers of one room that other shards are told, the newest: what says so must fit an entry of a journal.
+pub const RELAYED_PUBLISHERS_MAX: usize = 1_024;
+/// Relays handled in one turn, so that another shard cannot starve this one's peers: as many as datagrams.
+pub const RELAYS_PER_TURN_MAX: usize = RECV_BATCHES_PER_TURN_MAX * RECV_SLOTS;
 
 // --- Session description (a peer's offer; enforced by `sdp`) ---
 
@@ -290,6 +299,10 @@ pub const LAST_TURNS_MAX: usize = COMMANDS_MAX / COMMANDS_PER_TURN_MAX + 1;
 const _: () = assert!(
     EVENTS_MAX >= COMMANDS_MAX * 16,
     "answers must never outrun the event lane"
+);
+const _: () = assert!(
+    RELAYED_PUBLISHERS_MAX * (16 + 2 * SESSION_MEDIA_MAX) < JOURNAL_RECORD_BYTES_MAX,
+    "three numbers of five bytes at most, and two bytes a section"
 );
 const _: () = assert!(SDP_LINE_BYTES_MAX < SDP_BYTES_MAX);
 const _: () = assert!(SETUP_TIMEOUT.as_secs() < 30 && CONSENT_TIMEOUT.as_secs() < 30);

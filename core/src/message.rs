@@ -1,6 +1,5 @@
-//! What crosses between the server and a shard: commands in, events out, relays between shards.
-//!
-//! Contracts: commands and events are reliable and ordered; relays are lossy.
+//! What crosses between the server and a shard: commands in, events out. Both lanes are reliable and ordered.
+//! What crosses between shards is in [`relay`](crate::relay).
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_128;
 
 use crate::delays::{Bounds, Delays};
-use crate::ids::{ParticipantId, RequestId, RoomId, SessionId};
+use crate::ids::{ParticipantId, RequestId, RoomId, SessionId, ShardId};
 use crate::jitter::JitterStats;
 use crate::limits::SESSION_MEDIA_MAX;
 use crate::plan::{Codec, IceCredentials, LocalDescription, MediaKind, Mid, SessionPlan};
@@ -46,6 +45,28 @@ pub enum Role {
     /// It talks with a program: what it says is heard for the program and told in [`Event::Heard`], and what the
     /// program says comes in [`Command::Agent`].
     Agent(AgentPlan),
+    /// As [`Subscribe`](Self::Subscribe), in a room whose publishers are on another shard.
+    SubscribeRemote {
+        /// The room.
+        room: RoomId,
+        /// Whose tracks.
+        target: Target,
+        /// The shard of the room's publishers.
+        home: ShardId,
+    },
+}
+
+impl Role {
+    /// The same for a session on `shard`, of a room whose publishers are on `home`. Only subscribers may be elsewhere.
+    #[must_use]
+    pub fn on(self, shard: ShardId, home: ShardId) -> Self {
+        match self {
+            Self::Subscribe { room, target } if shard != home => {
+                Self::SubscribeRemote { room, target, home }
+            }
+            role => role,
+        }
+    }
 }
 
 /// Whose tracks a subscription follows.
@@ -277,11 +298,6 @@ impl Event {
         }
     }
 }
-
-/// Shard to shard; empty until rooms span shards.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Relay {}
 
 /// Why a command failed. Blames the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ mod support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use antiphon_core::audio::{
@@ -17,9 +18,11 @@ use antiphon_core::audio::{
 };
 use antiphon_core::codec::{AnyDecoder, AnyEncoder, Decoder, Encoder, EncoderSettings};
 use antiphon_core::fuzzing::{OFFER, binding_request};
+use antiphon_core::ids::{ShardId, TrackId};
 use antiphon_core::limits::{SDP_LINES_MAX, SDP_MEDIA_MAX};
 use antiphon_core::message::{Role, Target};
 use antiphon_core::plan::Codec;
+use antiphon_core::relay::Relay;
 use antiphon_core::rng::Seed;
 use antiphon_core::sdp::{Offer, Purpose};
 use antiphon_core::voice::config::TurnConfig;
@@ -182,6 +185,41 @@ fn a_video_packet_cached_and_forwarded_allocates_nothing() {
 }
 
 /// Sound like syllables, silence in between, and decisions on both.
+/// In the shard that has its publisher. A lane holds a relay for a while, here the last ten.
+#[test]
+fn a_packet_relayed_to_other_shards_allocates_nothing() {
+    let (mut world, publisher) = room(1);
+    let session = world.peers[publisher].session.expect("it was opened");
+    for media in 0..2 {
+        let follow = Relay::Follow(TrackId { session, media });
+        for shard in 1..4 {
+            let now = world.now;
+            let home = world.pump.shard_mut();
+            home.handle_relay(now, ShardId(shard), follow.clone());
+        }
+    }
+    let count = (WARM_UP + COUNTED) as usize;
+    let mut packets = world.record_media(publisher, count, FRAME, picture);
+    let mut lane = VecDeque::with_capacity(64);
+    let (mut before, mut relayed) = (Count::default(), 0);
+    for (packet, number) in packets.iter_mut().zip(0..) {
+        if number == WARM_UP {
+            (before, relayed) = (COUNT.get(), 0);
+        }
+        let home = world.pump.shard_mut();
+        deliver(home, packet);
+        while let Some(relay) = home.poll_relay() {
+            relayed += 1;
+            lane.push_back(relay);
+        }
+        lane.drain(..lane.len().saturating_sub(30));
+    }
+    assert_eq!(
+        (relayed, COUNT.get().calls - before.calls),
+        (3 * COUNTED, 0)
+    );
+}
+
 #[test]
 fn a_frame_of_a_voice_allocates_nothing() {
     let mut analyser = Analyser::new();

@@ -25,10 +25,13 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use antiphon_core::drive::{Mailbox, Port, RecvBatch, ShardHandle, TransmitBatch, Turn, Turner};
+use antiphon_core::drive::{
+    Mailbox, Port, RecvBatch, RelayLane, RelayLanes, ShardHandle, TransmitBatch, Turn, Turner,
+};
 use antiphon_core::ids::ShardId;
 use antiphon_core::limits::COMMANDS_MAX;
-use antiphon_core::message::{Command, Event, Relay};
+use antiphon_core::message::{Command, Event};
+use antiphon_core::relay::Relay;
 use antiphon_core::time::Timestamp;
 use antiphon_udp::{Clock, Socket};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -67,7 +70,7 @@ pub fn cpus_for(shards: usize) -> Vec<usize> {
 
 /// Starts a thread named `shard-N` that makes a turner and drives it over `socket` until stopped.
 ///
-/// `emit` is called on that thread and must not block. A panic in the turner ends the thread and comes
+/// The shard takes its place among `relays`. `emit` is called on that thread and must not block. A panic in the turner ends the thread and comes
 /// out of [`ShardHandle::join`]: a session's own panics never get this far, so the process should exit.
 ///
 /// # Errors
@@ -79,6 +82,7 @@ pub fn spawn<T: Turner + 'static>(
     make: impl FnOnce(&Clock) -> T + Send + 'static,
     socket: Socket,
     clock: Clock,
+    relays: &RelayLanes,
     emit: impl FnMut(Event) + Send + 'static,
 ) -> io::Result<ShardHandle> {
     let watched = socket.duplicate()?;
@@ -97,6 +101,7 @@ pub fn spawn<T: Turner + 'static>(
         drained: false,
         clock,
         commands: commands.clone(),
+        relays: relays.open(id, call.clone()),
         emit,
     };
     let stopped = Arc::clone(&stop);
@@ -219,6 +224,7 @@ struct GlommioPort<E> {
     drained: bool,
     clock: Clock,
     commands: Mailbox<Command>,
+    relays: RelayLane,
     emit: E,
 }
 
@@ -243,7 +249,7 @@ impl<E: FnMut(Event)> Port for GlommioPort<E> {
     }
 
     fn next_relay(&mut self) -> Option<(ShardId, Relay)> {
-        None
+        self.relays.pop()
     }
 
     fn send(&mut self, batch: &mut TransmitBatch) {
@@ -251,8 +257,9 @@ impl<E: FnMut(Event)> Port for GlommioPort<E> {
         self.socket.send(batch);
     }
 
-    /// No shard has a peer yet, so there is nothing to hand on.
-    fn relay(&mut self, _to: ShardId, _relay: Relay) {}
+    fn relay(&mut self, to: ShardId, relay: Relay) {
+        self.relays.send(to, relay);
+    }
 
     fn emit(&mut self, event: Event) {
         (self.emit)(event);

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use antiphon_core::drive::{ShardHandle, Turner};
+use antiphon_core::drive::{RelayLanes, ShardHandle, Turner};
 use antiphon_core::ids::ShardId;
 use antiphon_core::message::Event;
 use antiphon_runtime_glommio::{Settings, probe, spawn};
@@ -27,13 +27,14 @@ impl<const MAX_COALESCE_MICROS: u64> Driver for Glommio<MAX_COALESCE_MICROS> {
         make: impl FnOnce(&Clock) -> T + Send + 'static,
         socket: Socket,
         clock: Clock,
+        relays: &RelayLanes,
         emit: impl FnMut(Event) + Send + 'static,
     ) -> io::Result<ShardHandle> {
         let settings = Settings {
             max_coalesce: Duration::from_micros(MAX_COALESCE_MICROS),
             cpu: None,
         };
-        spawn(id, settings, make, socket, clock, emit)
+        spawn(id, settings, make, socket, clock, relays, emit)
     }
 }
 
@@ -93,7 +94,15 @@ mod placing {
             assert_eq!(cpus_for(2), [], "one is all it has");
             antiphon_udp::conformance::StandIn::new()
         };
-        let shard = spawn(ShardId(0), settings, make, socket, Clock::start(), drop);
+        let shard = spawn(
+            ShardId(0),
+            settings,
+            make,
+            socket,
+            Clock::start(),
+            &RelayLanes::default(),
+            drop,
+        );
         let shard = shard.expect("it starts");
         assert_eq!(placed.recv(), Ok(vec![cpu]));
         shard.stop();
@@ -108,6 +117,15 @@ mod placing {
             cpu: Some(1_023),
         };
         let make = |_: &Clock| antiphon_udp::conformance::StandIn::new();
-        spawn(ShardId(0), settings, make, socket, Clock::start(), drop).unwrap_err();
+        spawn(
+            ShardId(0),
+            settings,
+            make,
+            socket,
+            Clock::start(),
+            &RelayLanes::default(),
+            drop,
+        )
+        .unwrap_err();
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use antiphon_core::drive::{ShardHandle, Turner};
+use antiphon_core::drive::{RelayLanes, ShardHandle, Turner};
 use antiphon_core::ids::ShardId;
 use antiphon_core::message::Event;
 use antiphon_udp::conformance::{Driver, Rig};
@@ -20,9 +20,10 @@ impl Driver for Smol {
         make: impl FnOnce(&Clock) -> T + Send + 'static,
         socket: Socket,
         clock: Clock,
+        relays: &RelayLanes,
         emit: impl FnMut(Event) + Send + 'static,
     ) -> io::Result<ShardHandle> {
-        antiphon_runtime_smol::spawn(id, make, socket, clock, emit)
+        antiphon_runtime_smol::spawn(id, make, socket, clock, relays, emit)
     }
 }
 

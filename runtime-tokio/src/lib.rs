@@ -13,10 +13,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use antiphon_core::drive::{Mailbox, Port, RecvBatch, ShardHandle, TransmitBatch, Turn, Turner};
+use antiphon_core::drive::{
+    Mailbox, Port, RecvBatch, RelayLane, RelayLanes, ShardHandle, TransmitBatch, Turn, Turner,
+};
 use antiphon_core::ids::ShardId;
 use antiphon_core::limits::COMMANDS_MAX;
 use antiphon_core::message::{Command, Event};
+use antiphon_core::relay::Relay;
 use antiphon_core::time::Timestamp;
 use antiphon_udp::{Clock, Socket};
 use tokio::io::Interest;
@@ -30,7 +33,7 @@ const ROOM_RETRY: Duration = Duration::from_millis(1);
 
 /// Starts a thread named `shard-N` that makes a turner and drives it over `socket` until stopped.
 ///
-/// `emit` is called on that thread and must not block. A panic in the turner ends the thread and comes
+/// The shard takes its place among `relays`. `emit` is called on that thread and must not block. A panic in the turner ends the thread and comes
 /// out of [`ShardHandle::join`]: a session's own panics never get this far, so the process should exit.
 ///
 /// # Errors
@@ -41,6 +44,7 @@ pub fn spawn<T: Turner + 'static>(
     make: impl FnOnce(&Clock) -> T + Send + 'static,
     socket: Socket,
     clock: Clock,
+    relays: &RelayLanes,
     emit: impl FnMut(Event) + Send + 'static,
 ) -> io::Result<ShardHandle> {
     let runtime = Builder::new_current_thread()
@@ -63,6 +67,7 @@ pub fn spawn<T: Turner + 'static>(
         readiness,
         clock,
         commands: commands.clone(),
+        relays: relays.open(id, wake.clone()),
         emit,
     };
     let stopped = Arc::clone(&stop);
@@ -113,6 +118,7 @@ struct TokioPort<E> {
     readiness: AsyncFd<UdpSocket>,
     clock: Clock,
     commands: Mailbox<Command>,
+    relays: RelayLane,
     emit: E,
 }
 
@@ -181,9 +187,17 @@ impl<E: FnMut(Event)> Port for TokioPort<E> {
         self.commands.pop()
     }
 
+    fn next_relay(&mut self) -> Option<(ShardId, Relay)> {
+        self.relays.pop()
+    }
+
     fn send(&mut self, batch: &mut TransmitBatch) {
         // What is left stays in the batch, which is all the caller needs to know.
         self.socket.send(batch);
+    }
+
+    fn relay(&mut self, to: ShardId, relay: Relay) {
+        self.relays.send(to, relay);
     }
 
     fn emit(&mut self, event: Event) {

@@ -19,8 +19,8 @@ use crate::control::{Control, LaneFull, Site};
 use crate::crowd::Crowd;
 use crate::journal::JournalFigures;
 use crate::limits::{
-    COMMAND_TIMEOUT, EVENT_STREAMS_EACH_MAX, EVENT_STREAMS_MAX, HTTP_CONNECTIONS_EACH_MAX,
-    NEGOTIATIONS_MAX, RATE_READS_FACTOR,
+    COMMAND_TIMEOUT, EVENT_STREAMS_EACH_MAX, EVENT_STREAMS_MAX, HOME_SESSIONS,
+    HTTP_CONNECTIONS_EACH_MAX, NEGOTIATIONS_MAX, RATE_READS_FACTOR,
 };
 use crate::metrics::Meters;
 use crate::problem::Problem;
@@ -348,8 +348,14 @@ impl Directory {
             (None, None) => (quietest, Role::Echo),
             (None, Some(agent)) => (quietest, Role::Agent(agent.plan)),
             (Some(seat), _) => {
-                let (room, shard, target) = self.rooms.sit(seat, || quietest);
-                (shard, role(seat, room, target))
+                let (room, home, target) = self.rooms.sit(seat, || quietest);
+                // A mix is made where the voices are.
+                let shard = if seat.publishes || seat.mixed {
+                    home
+                } else {
+                    self.nearest(home)
+                };
+                (shard, role(seat, room, target).on(shard, home))
             }
         };
         self.loads[usize::from(shard.0)] += 1;
@@ -385,6 +391,20 @@ impl Directory {
             .min_by_key(|(_, load)| **load)
             .map_or(0, |(index, _)| index);
         ShardId(least as u16)
+    }
+
+    /// The shard for a subscriber of a room: the home of its publishers, unless that is markedly busier than another.
+    fn nearest(&self, home: ShardId) -> ShardId {
+        let load = |shard: ShardId| {
+            let load = self.loads.get(usize::from(shard.0));
+            load.copied().unwrap_or(0)
+        };
+        let quietest = self.quietest();
+        if load(home) > load(quietest).saturating_mul(2) + HOME_SESSIONS {
+            quietest
+        } else {
+            home
+        }
     }
 
     fn unload(&mut self, shard: ShardId) {
@@ -429,5 +449,28 @@ fn role(seat: &Seat, room: RoomId, target: Target) -> Role {
         },
         Target::Newest if seat.mixed => Role::Mix { room, own: None },
         target => Role::Subscribe { room, target },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(loads: &[u32]) -> Directory {
+        Directory {
+            sessions: Sessions::new(1_000),
+            rooms: Rooms::default(),
+            loads: loads.to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_subscriber_stays_at_home_until_that_is_markedly_busier() {
+        let nearest = |loads: &[u32]| directory(loads).nearest(ShardId(0)).0;
+        assert_eq!(nearest(&[HOME_SESSIONS, 0, 0]), 0);
+        assert_eq!(nearest(&[HOME_SESSIONS + 1, 3, 0]), 2);
+        assert_eq!(nearest(&[2 * 100 + HOME_SESSIONS, 100, 120]), 0);
+        assert_eq!(nearest(&[2 * 100 + HOME_SESSIONS + 1, 100, 120]), 1);
+        assert_eq!(nearest(&[500]), 0, "there is no other");
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use antiphon_core::drive::{Full, Mailbox};
+use antiphon_core::drive::{Full, Mailbox, RelayLanes};
 use antiphon_core::ids::{RequestId, SessionId, ShardId};
 use antiphon_core::limits::EVENTS_MAX;
 use antiphon_core::message::{CloseReason, Command, Event};
@@ -39,6 +39,8 @@ pub struct Site {
     pub socket: Arc<SocketCounters>,
     /// Events that may be lost and were, because the server was behind.
     pub events_lost: Arc<AtomicU64>,
+    /// The lanes among all shards, which count what each put in.
+    pub relays: RelayLanes,
 }
 
 impl fmt::Debug for Link {

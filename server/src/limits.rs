@@ -34,6 +34,12 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time for answers under way once everything else has ended.
 pub const CONNECTIONS_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+// --- Placement ---
+
+/// Sessions that the home of a room may have beyond twice as many as the quietest shard before its subscribers go
+/// there: below, what a relayed packet costs both shards is not won back.
+pub const HOME_SESSIONS: u32 = 64;
+
 // --- Rate limit ---
 
 /// Addresses whose requests are counted apart; those beyond share one bucket.

@@ -8,6 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use antiphon_core::delays::{Bounds, Delays};
+use antiphon_core::drive::RelayStats;
+use antiphon_core::ids::ShardId;
 use antiphon_core::message::{
     CloseReason, Command, DropReason, Event, FORWARD_DELAY_BOUNDS, ProfileName, ShardStats,
     VOICE_DELAY_BOUNDS,
@@ -134,6 +136,8 @@ struct Snapshot {
     sockets: Vec<(String, SocketStats)>,
     /// Events that may be lost and were.
     events_lost: Vec<(String, u64)>,
+    /// What each shard said to the others.
+    relays: Vec<(String, RelayStats)>,
     journal: Option<Arc<JournalFigures>>,
     sessions: usize,
     rooms: usize,
@@ -196,6 +200,8 @@ async fn snapshot(app: &App) -> Snapshot {
         let count = site.events_lost.load(Ordering::Relaxed);
         (shard.to_string(), count)
     });
+    let relays = app.sites.iter().zip(0..);
+    let relays = relays.map(|(site, shard)| (shard.to_string(), site.relays.stats(ShardId(shard))));
     let directory = app.directory();
     let (rooms, participants) = directory.rooms.count();
     let sessions = directory.sessions.count();
@@ -203,6 +209,7 @@ async fn snapshot(app: &App) -> Snapshot {
         shards,
         sockets: sockets.collect(),
         events_lost: lost.collect(),
+        relays: relays.collect(),
         journal: app.journal.clone(),
         sessions,
         rooms,
@@ -432,6 +439,24 @@ impl Snapshot {
         for (shard, count) in &self.events_lost {
             let labels = [("shard", shard.as_str())];
             ConstCounter::new(*count).encode(metric.encode_family(&labels)?)?;
+        }
+        type Read = fn(&RelayStats) -> u64;
+        let counters: [(&str, &str, Read); 2] = [
+            ("relays_sent", "Packets and words to other shards", |s| {
+                s.sent
+            }),
+            (
+                "relays_dropped",
+                "The same lost as a shard was behind",
+                |s| s.dropped,
+            ),
+        ];
+        for (name, help, read) in counters {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (shard, stats) in &self.relays {
+                let labels = [("shard", shard.as_str())];
+                ConstCounter::new(read(stats)).encode(metric.encode_family(&labels)?)?;
+            }
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 #[cfg(feature = "mutations")]
 use antiphon_core::bugs::Mutation;
-use antiphon_core::drive::{Pump, ShardHandle, Tapped, Turner};
+use antiphon_core::drive::{Pump, RelayLanes, ShardHandle, Tapped, Turner};
 use antiphon_core::ids::ShardId;
 use antiphon_core::message::Event;
 use antiphon_core::rng::Seed;
@@ -180,8 +180,12 @@ pub fn start_with<T: Turner + 'static>(
         capture: None,
         journal: None,
     };
+    let among = Among {
+        clock: Clock::start(),
+        relays: RelayLanes::among(config.shards),
+    };
     for number in 0..config.shards {
-        match start_one(config, &runtime, ShardId(number), make.clone()) {
+        match start_one(config, &runtime, &among, ShardId(number), make.clone()) {
             Ok(link) => shards.links.push(link),
             Err(error) => {
                 shards.links.into_iter().for_each(|link| (link.stop)());
@@ -224,9 +228,16 @@ fn glommio(_: &Config) -> Result<Runtime, ShardsError> {
     Err(ShardsError::RuntimeMissing("glommio"))
 }
 
+/// What the shards of a process share: one clock, as a packet that is relayed is stamped by it, and their lanes.
+struct Among {
+    clock: Clock,
+    relays: RelayLanes,
+}
+
 fn start_one<T: Turner + 'static>(
     config: &Config,
     runtime: &Runtime,
+    among: &Among,
     id: ShardId,
     make: impl FnOnce(ShardId, &Clock) -> T + Send + 'static,
 ) -> Result<Link, ShardsError> {
@@ -246,11 +257,12 @@ fn start_one<T: Turner + 'static>(
         receive_buffer_bytes: socket.recv_buffer_bytes(),
         socket: socket.counters(),
         events_lost: sink.lost(),
+        relays: among.relays.clone(),
     };
     let emit = move |event: Event| sink.emit(event);
     let make = move |clock: &Clock| make(id, clock);
     let handle = runtime
-        .spawn(id, make, socket, emit)
+        .spawn(id, make, socket, among, emit)
         .map_err(ShardsError::Thread)?;
     let commands = handle.commands().clone();
     let stop = Box::new(move || stop_and_join(handle));
@@ -296,20 +308,22 @@ impl Runtime {
         id: ShardId,
         make: impl FnOnce(&Clock) -> T + Send + 'static,
         socket: Socket,
+        among: &Among,
         emit: impl FnMut(Event) + Send + 'static,
     ) -> io::Result<ShardHandle> {
-        let clock = Clock::start();
+        let Among { clock, relays } = among;
+        let clock = *clock;
         match self {
-            Self::Tokio => antiphon_runtime_tokio::spawn(id, make, socket, clock, emit),
+            Self::Tokio => antiphon_runtime_tokio::spawn(id, make, socket, clock, relays, emit),
             #[cfg(feature = "smol")]
-            Self::Smol => antiphon_runtime_smol::spawn(id, make, socket, clock, emit),
+            Self::Smol => antiphon_runtime_smol::spawn(id, make, socket, clock, relays, emit),
             #[cfg(feature = "glommio")]
             Self::Glommio { max_coalesce, .. } => {
                 let settings = antiphon_runtime_glommio::Settings {
                     max_coalesce: *max_coalesce,
                     cpu: self.cpu(id),
                 };
-                antiphon_runtime_glommio::spawn(id, settings, make, socket, clock, emit)
+                antiphon_runtime_glommio::spawn(id, settings, make, socket, clock, relays, emit)
             }
         }
     }

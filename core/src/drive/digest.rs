@@ -3,10 +3,11 @@
 //! ```text
 //! transmits ──▶ hash ─┐
 //! events ─────▶ hash ─┼─▶ DigestValue
-//! deadlines ──▶ hash ─┘
+//! deadlines ──▶ hash ─┤
+//! relays ─────▶ hash ─┘ of a shard that sent any
 //! ```
 //!
-//! The three are hashed apart, because how a driver cuts datagrams into turns decides how they interleave and
+//! They are hashed apart, because how a driver cuts datagrams into turns decides how they interleave and
 //! nothing else. XXH3 is stable over versions and platforms, and costs a packet less than its encryption; it is
 //! no protection from somebody who wants two runs to look alike.
 
@@ -18,8 +19,10 @@ use twox_hash::XxHash3_128;
 
 use crate::delays::Delays;
 use crate::drive::{TransmitBatch, TransmitMeta};
+use crate::ids::ShardId;
 use crate::message::{Event, ShardStats, VoiceStats};
 use crate::net::Ecn;
+use crate::relay::Relay;
 use crate::time::Timestamp;
 
 /// Hashes each output of one shard with the time of its turn; see [`Pump::with_digest`](super::Pump::with_digest).
@@ -29,6 +32,7 @@ pub struct Digest {
     transmits: XxHash3_128,
     events: XxHash3_128,
     deadlines: Deadlines,
+    relays: Option<XxHash3_128>,
     /// Hashes of the transmits that wait. Reused between calls.
     waiting: Vec<u128>,
 }
@@ -39,6 +43,7 @@ impl Default for Digest {
             transmits: XxHash3_128::new(),
             events: XxHash3_128::new(),
             deadlines: Deadlines::default(),
+            relays: None,
             waiting: Vec::new(),
         }
     }
@@ -91,6 +96,14 @@ impl Digest {
         self.events.write(&[0]);
     }
 
+    /// Takes note of a relay to another shard.
+    pub fn note_relay(&mut self, now: Timestamp, to: ShardId, relay: &Relay) {
+        let relays = self.relays.get_or_insert_with(XxHash3_128::new);
+        relays.write(&now.as_nanos().to_le_bytes());
+        write!(Text(relays), "{to:?}{relay:?}").expect("a hash takes any text");
+        relays.write(&[0]);
+    }
+
     /// Takes note of what a turn waits for. A turn that waits for what the last one did leaves no trace: how often
     /// a driver looks decides nothing.
     pub fn note_deadline(&mut self, now: Timestamp, deadline: Option<Timestamp>) {
@@ -102,7 +115,9 @@ impl Digest {
     pub fn value(&self) -> DigestValue {
         let lanes = [&self.transmits, &self.events].map(XxHash3_128::finish_128);
         let (deadlines, _) = self.deadlines.settled();
-        DigestValue::of_all([lanes[0], lanes[1], deadlines].map(DigestValue))
+        let relays = self.relays.as_ref().map(XxHash3_128::finish_128);
+        let all = lanes.into_iter().chain([deadlines]).chain(relays);
+        DigestValue::of_all(all.map(DigestValue))
     }
 }
 

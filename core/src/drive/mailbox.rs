@@ -37,9 +37,18 @@ impl<T> Mailbox<T> {
     /// # Errors
     /// [`Full`] with the value.
     pub fn try_push(&self, value: T) -> Result<(), Full<T>> {
+        self.try_push_below(self.shared.capacity, value)
+    }
+
+    /// Queues a value, or gives it back when `most` wait, however many the mailbox holds: for what may not take the
+    /// last room.
+    ///
+    /// # Errors
+    /// [`Full`] with the value.
+    pub fn try_push_below(&self, most: usize, value: T) -> Result<(), Full<T>> {
         let was_empty = {
             let mut queue = self.lock();
-            if queue.len() >= self.shared.capacity {
+            if queue.len() >= most.min(self.shared.capacity) {
                 return Err(Full(value));
             }
             queue.push_back(value);

@@ -7,6 +7,7 @@ mod digest;
 mod handle;
 mod mailbox;
 mod pump;
+mod relays;
 mod tap;
 
 pub use batch::{Lane, RecvBatch, RecvMeta, TransmitBatch, TransmitMeta};
@@ -14,11 +15,13 @@ pub use digest::{Digest, DigestValue};
 pub use handle::ShardHandle;
 pub use mailbox::{Full, Mailbox};
 pub use pump::Pump;
+pub use relays::{RelayLane, RelayLanes, RelayStats};
 pub use tap::{Sent, Tapped, Watch};
 
 use crate::ids::ShardId;
 use crate::limits::LAST_TURNS_MAX;
-use crate::message::{Command, Event, Relay};
+use crate::message::{Command, Event};
+use crate::relay::Relay;
 use crate::time::Timestamp;
 
 /// What a runtime lends for one turn. Nothing here blocks or awaits.
@@ -30,14 +33,14 @@ pub trait Port {
     fn recv(&mut self, batch: &mut RecvBatch);
     /// The next command from the server, if any.
     fn next_command(&mut self) -> Option<Command>;
-    /// The next relay from a peer shard, if any; none, until shards have peers.
+    /// The next relay from a peer shard, if any; none, for a shard without peers.
     fn next_relay(&mut self) -> Option<(ShardId, Relay)> {
         None
     }
     /// Sends from the front of the batch and consumes what was sent or refused for good; what the
     /// socket has no room for stays.
     fn send(&mut self, batch: &mut TransmitBatch);
-    /// Hands a relay to a peer shard. May drop it, as it does until shards have peers.
+    /// Hands a relay to a peer shard. May drop it, as it does for a shard without peers.
     fn relay(&mut self, _to: ShardId, _relay: Relay) {}
     /// Hands an event to the server. May not drop it, unless it [may be lost](Event::may_be_lost).
     fn emit(&mut self, event: Event);

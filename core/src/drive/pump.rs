@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::drive::{Digest, DigestValue, Port, RecvBatch, Turn, Turner};
 use crate::journal::{Recorder, Tap};
-use crate::limits::{COMMANDS_PER_TURN_MAX, RECV_BATCHES_PER_TURN_MAX, RECV_SLOTS};
+use crate::limits::{
+    COMMANDS_PER_TURN_MAX, RECV_BATCHES_PER_TURN_MAX, RECV_SLOTS, RELAYS_PER_TURN_MAX,
+};
 use crate::shard::Shard;
 use crate::time::{Timestamp, earliest};
 
@@ -102,8 +104,34 @@ impl Pump {
             }
             // What a batch caused leaves before the next is read: latency over one larger send.
             self.send(now, port);
+            self.hand_over(now, port);
         }
         true
+    }
+
+    /// Handles what other shards said until nothing is left or the budget is spent; whether more may be waiting.
+    fn take_relays(&mut self, now: Timestamp, port: &mut impl Port) -> bool {
+        for taken in 1..=RELAYS_PER_TURN_MAX {
+            let Some((from, relay)) = port.next_relay() else {
+                return false;
+            };
+            self.shard.handle_relay(now, from, relay);
+            // As after a batch of datagrams, of which each goes to all who follow.
+            if taken.is_multiple_of(RECV_SLOTS) {
+                self.send(now, port);
+            }
+        }
+        true
+    }
+
+    /// Hands relays over to other shards.
+    fn hand_over(&mut self, now: Timestamp, port: &mut impl Port) {
+        while let Some((to, relay)) = self.shard.poll_relay() {
+            if let Some(digest) = &mut self.digest {
+                digest.note_relay(now, to, &relay);
+            }
+            port.relay(to, relay);
+        }
     }
 
     /// Frames were heard in this turn, which took so long.
@@ -142,12 +170,12 @@ impl Pump {
                 break;
             }
         }
-        // A relay has no variant yet, so there is none to handle.
-        let None = port.next_relay();
+        again |= self.take_relays(now, port);
         again |= self.receive(now, port);
         if !buggify!(self.shard, TimersLater) {
             self.shard.handle_timeout(now);
         }
+        self.hand_over(now, port);
         while let Some(event) = self.shard.poll_event() {
             if let Some(digest) = &mut self.digest {
                 digest.note_event(now, &event);
@@ -177,8 +205,8 @@ impl Pump {
 }
 
 impl Turner for Pump {
-    /// One bounded pass, in this order: commands, relays, datagrams, timers, events, send. `now` is read once;
-    /// everything in the pass happens then.
+    /// One bounded pass, in this order: commands, relays, datagrams, timers, relays to others, events, send. `now` is
+    /// read once; everything in the pass happens then.
     fn turn<P: Port>(&mut self, now: Timestamp, port: &mut P) -> Turn {
         let Some(mut recorder) = self.recorder.take() else {
             return self.pass(now, port);

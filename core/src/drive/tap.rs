@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::drive::batch::Mark;
 use crate::drive::{Port, RecvBatch, TransmitBatch, Turn, Turner};
 use crate::ids::ShardId;
-use crate::message::{Command, Event, Relay};
+use crate::message::{Command, Event};
 use crate::net::Datagram;
+use crate::relay::Relay;
 use crate::time::Timestamp;
 
 /// Sees every datagram of a shard, on the shard's thread: it must not block, and should not allocate.
@@ -174,17 +175,11 @@ mod tests {
             None
         }
 
-        fn next_relay(&mut self) -> Option<(ShardId, Relay)> {
-            None
-        }
-
         fn send(&mut self, batch: &mut TransmitBatch) {
             self.sent
                 .extend(batch.first().map(|first| first.contents.to_vec()));
             batch.consume(1);
         }
-
-        fn relay(&mut self, _to: ShardId, _relay: Relay) {}
 
         fn emit(&mut self, _event: Event) {}
     }

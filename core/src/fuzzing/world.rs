@@ -261,6 +261,7 @@ impl World {
                     self.sent.push((transmit.destination, contents));
                     count += 1;
                 }
+                Output::Relay(..) => {}
                 Output::Event(event) => self.events.push(event),
                 Output::Timeout(deadline) => break deadline,
             }
@@ -297,7 +298,9 @@ fn plan(role: Role) -> SessionPlan {
     match role {
         Role::Echo | Role::Agent(_) => echo.clone(),
         Role::Publish { .. } => publish.clone(),
-        Role::Subscribe { .. } | Role::Mix { .. } => subscribe.clone(),
+        Role::Subscribe { .. } | Role::SubscribeRemote { .. } | Role::Mix { .. } => {
+            subscribe.clone()
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::record::{EndReason, Header, Payloads, Record, Retention, header_bytes
 use super::recorder::{Kept, Recorder};
 use super::turns::{Entry, RecordedTurn};
 use super::writer::put;
-use crate::ids::SessionId;
+use crate::ids::{SessionId, ShardId};
 use crate::shard::ConfigError;
 use crate::time::Timestamp;
 
@@ -55,6 +55,8 @@ pub enum LastInput {
     Timer,
     /// A command of the server.
     Command,
+    /// What another shard said.
+    Relay(ShardId),
     /// A datagram.
     Datagram {
         /// Who sent it.
@@ -296,9 +298,10 @@ fn last_input(turn: &RecordedTurn<'_>) -> LastInput {
         .rev()
         .find_map(|slot| Some((slot, slot.datagrams().last()?)))
     else {
-        return match turn.commands.back() {
-            Some(_) => LastInput::Command,
-            None => LastInput::Timer,
+        return match (turn.relays.back(), turn.commands.back()) {
+            (Some((from, _)), _) => LastInput::Relay(*from),
+            (None, Some(_)) => LastInput::Command,
+            (None, None) => LastInput::Timer,
         };
     };
     let (kept, len) = datagram;

@@ -13,7 +13,8 @@ use crate::drive::{
 };
 use crate::ids::{SessionId, ShardId};
 use crate::limits::REPLAY_WAKES_MAX;
-use crate::message::{CloseReason, Command, Event, ProfileName, Relay};
+use crate::message::{CloseReason, Command, Event, ProfileName};
+use crate::relay::Relay;
 use crate::session::transport::{HandshakeResult, Identity, KeyingMaterial, Tape};
 use crate::shard::{ConfigError, Shard, ShardConfig};
 use crate::time::{Epoch, Timestamp};
@@ -22,6 +23,8 @@ use crate::time::{Epoch, Timestamp};
 pub trait Witness {
     /// The server says.
     fn on_command(&mut self, _now: Timestamp, _command: &Command) {}
+    /// Another shard says.
+    fn on_relay(&mut self, _now: Timestamp, _from: ShardId, _relay: &Relay) {}
     /// The socket gives; a slot may hold several datagrams.
     fn on_received(&mut self, _now: Timestamp, _meta: &RecvMeta, _contents: &[u8]) {}
     /// A handshake is done, then as now; or, of a session that begins in the middle, was done. The keys are secret.
@@ -52,6 +55,11 @@ impl<A: Witness, B: Witness> Witness for (&mut A, &mut B) {
     fn on_command(&mut self, now: Timestamp, command: &Command) {
         self.0.on_command(now, command);
         self.1.on_command(now, command);
+    }
+
+    fn on_relay(&mut self, now: Timestamp, from: ShardId, relay: &Relay) {
+        self.0.on_relay(now, from, relay);
+        self.1.on_relay(now, from, relay);
     }
 
     fn on_received(&mut self, now: Timestamp, meta: &RecvMeta, contents: &[u8]) {
@@ -530,7 +538,9 @@ impl<W: Witness> Port for Replayed<'_, '_, W> {
     }
 
     fn next_relay(&mut self) -> Option<(ShardId, Relay)> {
-        None
+        let (from, relay) = self.turn.relays.pop_front()?;
+        self.witness.on_relay(self.turn.now, from, &relay);
+        Some((from, relay))
     }
 
     fn send(&mut self, batch: &mut TransmitBatch) {

@@ -13,6 +13,7 @@ use crate::limits::RECV_SLOT_BYTES;
 use crate::message::{Command, Event};
 use crate::net::Ecn;
 use crate::plan::Fingerprint;
+use crate::relay::Relay;
 use crate::rng::Seed;
 use crate::session::transport::Outcome;
 use crate::shard::{Shard, Tuning};
@@ -65,6 +66,8 @@ pub enum Record<'a> {
     Birth(Box<Birth>),
     /// What the shard has counted here, between two turns.
     Counts(Counts),
+    /// Another shard said.
+    Relay(ShardId, Cow<'a, Relay>),
 }
 
 /// What a shard was made of, and how it was recorded.

@@ -12,7 +12,8 @@ use super::writer::{FRAME_BYTES, put};
 use crate::drive::{DigestValue, Port, RecvBatch, TransmitBatch};
 use crate::ids::{SessionId, ShardId};
 use crate::limits::{JOURNAL_CHUNK_AGE_MAX, JOURNAL_CHUNK_BYTES, JOURNAL_RECORD_BYTES_MAX};
-use crate::message::{Command, Event, Relay};
+use crate::message::{Command, Event};
+use crate::relay::Relay;
 use crate::shard::Shard;
 use crate::time::Timestamp;
 
@@ -424,7 +425,13 @@ impl<P: Port> Port for Tap<'_, P> {
     }
 
     fn next_relay(&mut self) -> Option<(ShardId, Relay)> {
-        self.port.next_relay()
+        let (from, relay) = self.port.next_relay()?;
+        let kept = match self.recorder.payloads {
+            Payloads::Full => Cow::Borrowed(&relay),
+            Payloads::Headers => Cow::Owned(relay.without_media()),
+        };
+        self.recorder.put(&Record::Relay(from, kept));
+        Some((from, relay))
     }
 
     fn send(&mut self, batch: &mut TransmitBatch) {

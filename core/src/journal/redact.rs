@@ -12,6 +12,7 @@ use super::record::{Header, Lost, Payloads, Record, Rest, Slot, header_bytes};
 use super::writer::{begin, put, put_if_it_fits};
 use crate::message::{Command, Event};
 use crate::plan::{AnnouncedSsrc, Fingerprint, IceCredentials, LocalSource, SessionPlan, Token};
+use crate::relay::Relay;
 use crate::rng::Seed;
 use crate::session::transport::Outcome;
 use crate::voice::message::Heard;
@@ -103,6 +104,7 @@ impl Pseudonyms {
             Record::Command(command) => {
                 Record::Command(Cow::Owned(self.command(command.into_owned())))
             }
+            Record::Relay(from, relay) => Record::Relay(from, Cow::Owned(self.relay(&relay))),
             Record::Received(slot) => Record::Received(self.slot(&slot)),
             Record::Event(event) => Record::Event(Cow::Owned(self.event(event.into_owned()))),
             Record::Handshake(session, outcome) => {
@@ -145,6 +147,16 @@ impl Pseudonyms {
                 command
             }
         }
+    }
+
+    fn relay(&mut self, relay: &Relay) -> Relay {
+        let mut relay = relay.without_media();
+        if let Relay::Packet(packet) = &mut relay {
+            packet.ssrc = self.ssrc(packet.ssrc);
+            // It is wall time.
+            packet.clock = None;
+        }
+        relay
     }
 
     fn plan(&mut self, mut plan: SessionPlan) -> SessionPlan {

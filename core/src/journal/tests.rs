@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use crate::ids::{ParticipantId, RequestId, RoomId, SessionId, SessionKey, ShardId};
+use crate::ids::{ParticipantId, RequestId, RoomId, SessionId, SessionKey, ShardId, TrackId};
 use crate::limits::{JOURNAL_CHUNK_BYTES, JOURNAL_RECORD_BYTES_MAX};
 use crate::message::{
     CloseReason, Command, CommandError, DropReason, Event, PlanFlaw, ProfileName, Role,
@@ -19,7 +19,9 @@ use crate::plan::{
     AnnouncedSsrc, Codec, CodecPlan, DtlsRole, ExtensionIds, Feedback, Fingerprint, IceCredentials,
     LocalDescription, LocalSource, MediaKind, MediaPlan, Mid, Rid, SessionPlan,
 };
+use crate::relay::{Buffers, Publisher, Relay, RelayedPacket};
 use crate::rng::Seed;
+use crate::session::media::Incoming;
 use crate::session::transport::{HandshakeResult, KeyingMaterial, Outcome};
 use crate::shard::Tuning;
 use crate::time::Timestamp;
@@ -112,6 +114,11 @@ fn role() -> impl Strategy<Value = Role> {
         any::<u32>().prop_map(|room| Role::Subscribe {
             room: RoomId(room),
             target: Target::Newest
+        }),
+        any::<(u32, u16)>().prop_map(|(room, home)| Role::SubscribeRemote {
+            room: RoomId(room),
+            target: Target::Newest,
+            home: ShardId(home),
         }),
     ]
 }
@@ -368,6 +375,50 @@ fn header() -> impl Strategy<Value = Header> {
         })
 }
 
+fn relay() -> impl Strategy<Value = Relay> {
+    let track = || (session(), any::<u8>()).prop_map(|(session, media)| TrackId { session, media });
+    let publisher = (any::<u32>(), session(), vec((any::<u8>(), kind()), 0..3));
+    let publisher = publisher.prop_map(|(participant, session, sections)| Publisher {
+        participant: ParticipantId(participant),
+        session: session.key,
+        sections,
+    });
+    let bytes = vec(any::<u8>(), 0..1_500);
+    prop_oneof![
+        any::<u32>().prop_map(|room| Relay::Attend { room: RoomId(room) }),
+        any::<u32>().prop_map(|room| Relay::Quit { room: RoomId(room) }),
+        track().prop_map(Relay::Follow),
+        track().prop_map(Relay::Unfollow),
+        track().prop_map(Relay::Keyframe),
+        (any::<u32>(), vec(publisher, 0..4)).prop_map(|(room, publishers)| Relay::Publishers {
+            room: RoomId(room),
+            publishers
+        }),
+        (track(), codec(), any::<(u32, u64)>(), bytes).prop_map(
+            |(track, codec, (number, sequence), payload)| {
+                let incoming = Incoming {
+                    media: track.media,
+                    ssrc: number,
+                    codec,
+                    sequence,
+                    timestamp: number,
+                    marker: sequence % 2 == 0,
+                    keyframe: sequence % 3 == 0,
+                    payload: &payload,
+                    audio_level: Some(number as u8),
+                    video_orientation: None,
+                    vp8: None,
+                    clock: None,
+                    received: Timestamp::from_nanos(sequence),
+                    first: false,
+                };
+                let payload = Buffers::default().fill(&payload);
+                Relay::Packet(RelayedPacket::new(track, &incoming, payload))
+            }
+        ),
+    ]
+}
+
 fn record() -> impl Strategy<Value = Record<'static>> {
     let ends = [EndReason::Stopped, EndReason::BudgetSpent, EndReason::Fault];
     prop_oneof![
@@ -384,6 +435,8 @@ fn record() -> impl Strategy<Value = Record<'static>> {
         timestamp().prop_map(Record::Idle),
         any::<(u64, u64)>().prop_map(|(records, bytes)| Record::Lost(Lost { records, bytes })),
         select(ends.to_vec()).prop_map(Record::End),
+        (any::<u16>(), relay())
+            .prop_map(|(from, relay)| Record::Relay(ShardId(from), Cow::Owned(relay))),
     ]
 }
 

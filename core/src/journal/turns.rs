@@ -7,8 +7,9 @@ use super::player::Witness;
 use super::reader::{ReadError, Reader};
 use super::record::{EndReason, Lost, Record, Rest, Slot};
 use crate::drive::RecvMeta;
-use crate::ids::SessionId;
+use crate::ids::{SessionId, ShardId};
 use crate::message::{Command, Event};
+use crate::relay::Relay;
 use crate::session::transport::Outcome;
 use crate::time::Timestamp;
 
@@ -47,6 +48,8 @@ pub struct RecordedTurn<'a> {
     pub now: Timestamp,
     /// What the server said.
     pub commands: VecDeque<Command>,
+    /// What other shards said.
+    pub relays: VecDeque<(ShardId, Relay)>,
     /// What the socket gave, batch by batch.
     pub batches: VecDeque<VecDeque<Slot<'a>>>,
     /// Each send call: when it had returned, and how many transmits it took.
@@ -64,6 +67,7 @@ impl RecordedTurn<'_> {
         Self {
             now,
             commands: VecDeque::new(),
+            relays: VecDeque::new(),
             batches: VecDeque::new(),
             sends: VecDeque::new(),
             events: VecDeque::new(),
@@ -72,16 +76,19 @@ impl RecordedTurn<'_> {
         }
     }
 
-    /// Commands and datagrams received.
+    /// Commands, relays and datagrams received.
     #[must_use]
     pub fn inputs(&self) -> usize {
-        self.commands.len() + self.batches.iter().flatten().map(Slot::len).sum::<usize>()
+        let datagrams = self.batches.iter().flatten().map(Slot::len).sum::<usize>();
+        self.commands.len() + self.relays.len() + datagrams
     }
 
     /// Forgets all but the first `count` inputs.
     pub fn truncate(&mut self, count: usize) {
         self.commands.truncate(count);
         let mut left = count - self.commands.len();
+        self.relays.truncate(left);
+        left -= self.relays.len();
         for batch in &mut self.batches {
             batch.retain_mut(|slot| {
                 let kept = slot.len().min(left);
@@ -98,6 +105,9 @@ impl RecordedTurn<'_> {
     pub fn show(&self, witness: &mut impl Witness) {
         for command in &self.commands {
             witness.on_command(self.now, command);
+        }
+        for (from, relay) in &self.relays {
+            witness.on_relay(self.now, *from, relay);
         }
         for slot in self.batches.iter().flatten() {
             for (kept, len) in slot.datagrams() {
@@ -140,6 +150,7 @@ impl<'a> Turns<'a> {
             let record = self.reader.next().ok_or(ReadError::CutOff { at })??;
             match record {
                 Record::Command(command) => turn.commands.push_back(command.into_owned()),
+                Record::Relay(from, relay) => turn.relays.push_back((from, relay.into_owned())),
                 Record::Received(slot) => match turn.batches.back_mut() {
                     Some(batch) if !slot.is_first => batch.push_back(slot),
                     _ => turn.batches.push_back(VecDeque::from([slot])),

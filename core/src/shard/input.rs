@@ -1,9 +1,9 @@
 //! Datagrams: whose is it, and what follows from it.
 
-use crate::ids::SessionKey;
+use crate::ids::{SessionKey, TrackId};
 use crate::message::{DropReason, Role};
 use crate::net::{Datagram, Path};
-use crate::session::media::{Ask, Forwarded, Incoming, TrackKey};
+use crate::session::media::{Ask, Follower, Forwarded, Incoming};
 use crate::shard::Shard;
 use crate::shard::ufrag::Address;
 use crate::time::Timestamp;
@@ -163,6 +163,9 @@ impl Shard {
         if !self.desks.is_empty() {
             self.mix_packet(publisher, role, packet);
         }
+        if self.relaying.relayed > 0 {
+            self.relay(publisher, packet);
+        }
         if !has_followers {
             if let Role::Agent(_) = role {
                 self.mutate(publisher, |session, cx| session.hear(cx, packet));
@@ -175,9 +178,23 @@ impl Shard {
         };
         session.media.cache(self.now, packet);
         let mut followers = session.media.take_followers(packet.media);
+        let keyframe_wanted = self.feed(&mut followers, packet);
+        let Some(session) = self.sessions.find_mut(publisher) else {
+            return;
+        };
+        session.media.put_followers(packet.media, followers);
+        if keyframe_wanted {
+            let (session, media) = (self.session_id(publisher), packet.media);
+            self.request_keyframe(TrackId { session, media });
+        }
+    }
+
+    /// Sends a packet to those who follow its track, who were taken out of it; whether one waits for a keyframe.
+    #[inline(always)]
+    pub(super) fn feed(&mut self, followers: &mut Vec<Follower>, packet: &Incoming<'_>) -> bool {
         let mut keyframe_wanted = false;
         let faults = self.stats.faults;
-        for follower in &followers {
+        for follower in followers.iter() {
             let forwarded = self.mutate(follower.session, |session, cx| {
                 session.forward(cx, follower.media, packet)
             });
@@ -187,17 +204,7 @@ impl Shard {
         if self.stats.faults != faults {
             followers.retain(|follower| self.sessions.find(follower.session).is_some());
         }
-        let Some(session) = self.sessions.find_mut(publisher) else {
-            return;
-        };
-        session.media.put_followers(packet.media, followers);
-        if keyframe_wanted {
-            let media = packet.media;
-            self.request_keyframe(TrackKey {
-                session: publisher,
-                media,
-            });
-        }
+        keyframe_wanted
     }
 
     fn on_ask(&mut self, asker: SessionKey, ask: Ask) {
@@ -222,10 +229,13 @@ impl Shard {
         // The packet lies in the publisher's cache while another session (or the same, in an echo) seals it:
         // one copy of at most a datagram, on a path that loss already made rare.
         let mut copy = [0; crate::limits::DATAGRAM_BYTES_MAX];
-        let Some(publisher) = self.sessions.find(track.session) else {
-            return;
+        let cached = if track.session.shard == self.id {
+            let publisher = self.sessions.find(track.session.key);
+            publisher.and_then(|it| it.media.cached(self.now, track.media, sequence))
+        } else {
+            self.cached_elsewhere(track, sequence)
         };
-        let Some(cached) = publisher.media.cached(self.now, track.media, sequence) else {
+        let Some(cached) = cached else {
             return;
         };
         let Some(payload) = copy.get_mut(..cached.payload.len()) else {
@@ -240,7 +250,7 @@ impl Shard {
         self.mutate(asker, |session, cx| session.retransmit(cx, media, &packet));
     }
 
-    fn followed(&mut self, session: SessionKey, media: u8) -> Option<TrackKey> {
+    fn followed(&mut self, session: SessionKey, media: u8) -> Option<TrackId> {
         self.sessions
             .find_mut(session)?
             .media

@@ -1,10 +1,10 @@
 //! Sessions come, publish, follow each other and go: keeps tracks linked to those who follow them.
 
-use crate::ids::{ParticipantId, RoomId, SessionId, SessionKey};
+use crate::ids::{ParticipantId, RoomId, SessionId, SessionKey, TrackId};
 use crate::message::{CloseReason, Event, ProfileName, Role, Target};
 use crate::net::Path;
 use crate::plan::MediaKind;
-use crate::session::media::{Follower, Incoming, TrackKey};
+use crate::session::media::{Follower, Incoming};
 use crate::session::{Change, Session};
 use crate::shard::Shard;
 
@@ -12,10 +12,15 @@ impl Shard {
     /// What opening alone brings: an echo follows itself, a subscriber whoever publishes now.
     pub(super) fn link_opened(&mut self, key: SessionKey, role: Role) {
         match role {
-            Role::Echo => self.follow(key, Some(key)),
+            Role::Echo => self.follow(key, Some(self.session_id(key))),
             Role::Publish { .. } | Role::Agent(_) => {}
             Role::Subscribe { room, target } => {
                 self.rooms.subscribe(room, key, target);
+                self.relink(room);
+            }
+            Role::SubscribeRemote { room, target, home } => {
+                self.rooms.subscribe(room, key, target);
+                self.attend(room, home);
                 self.relink(room);
             }
             Role::Mix { room, own } => {
@@ -73,14 +78,10 @@ impl Shard {
         for media in alive {
             self.emit_track_removed(&session, media);
         }
+        self.relaying.relayed -= session.media.relayed();
         for media in 0..session.media.plan().media.len() as u8 {
-            for follower in session.media.take_followers(media) {
-                if let Some(other) = self.sessions.find_mut(follower.session)
-                    && let Some(sender) = other.media.sender_mut(follower.media)
-                {
-                    sender.follow(None);
-                }
-            }
+            let followers = session.media.take_followers(media);
+            self.abandon(followers);
         }
         let followed: Vec<_> = session
             .media
@@ -97,11 +98,31 @@ impl Shard {
         match session.role {
             Role::Echo | Role::Agent(_) | Role::Mix { .. } => {}
             Role::Publish { room, participant } => {
-                self.rooms.leave(room, key);
+                self.leave(room, session.id);
                 self.on_left(room, participant);
+                self.announce(room);
                 self.relink(room);
             }
-            Role::Subscribe { room, .. } => self.rooms.leave(room, key),
+            Role::Subscribe { room, .. } | Role::SubscribeRemote { room, .. } => {
+                self.leave(room, session.id);
+            }
+        }
+    }
+
+    fn leave(&mut self, room: RoomId, session: SessionId) {
+        if let Some(quit) = self.rooms.leave(room, session) {
+            self.quit(room, quit);
+        }
+    }
+
+    /// Lets sessions follow nobody in these sections: whom they followed is gone.
+    pub(super) fn abandon(&mut self, followers: Vec<Follower>) {
+        for follower in followers {
+            if let Some(other) = self.sessions.find_mut(follower.session)
+                && let Some(sender) = other.media.sender_mut(follower.media)
+            {
+                sender.follow(None);
+            }
         }
     }
 
@@ -176,13 +197,21 @@ impl Shard {
         match session.role {
             Role::Echo | Role::Agent(_) | Role::Mix { .. } => {}
             Role::Publish { room, participant } => {
-                if let Some(replaced) = self.rooms.publish(room, participant, key) {
-                    self.mutate(replaced, |old, cx| old.close(cx, CloseReason::Replaced));
-                    self.settle(replaced);
+                let id = self.session_id(key);
+                match self.rooms.publish(room, participant, id) {
+                    Some(replaced) if replaced.shard == self.id => {
+                        let replaced = replaced.key;
+                        self.mutate(replaced, |old, cx| old.close(cx, CloseReason::Replaced));
+                        self.settle(replaced);
+                    }
+                    // Publishers of a room are all on one shard, unless somebody places them wrongly.
+                    Some(elsewhere) => self.dismiss(elsewhere),
+                    None => {}
                 }
+                self.announce(room);
                 self.relink(room);
             }
-            Role::Subscribe { .. } => self.want_keyframes(key),
+            Role::Subscribe { .. } | Role::SubscribeRemote { .. } => self.want_keyframes(key),
         }
     }
 
@@ -218,16 +247,16 @@ impl Shard {
     }
 
     /// Links a subscriber's sections to a publisher's: the first audio to the first audio, and so on.
-    fn follow(&mut self, subscriber: SessionKey, publisher: Option<SessionKey>) {
+    fn follow(&mut self, subscriber: SessionKey, publisher: Option<SessionId>) {
         for kind in [MediaKind::Audio, MediaKind::Video] {
             let tracks = publisher
-                .map(|key| self.sections(key, kind, false))
+                .map(|publisher| self.sections_of(publisher, kind))
                 .unwrap_or_default();
             let senders = self.sections(subscriber, kind, true);
             for (place, media) in senders.into_iter().enumerate() {
                 let track = publisher
                     .zip(tracks.get(place))
-                    .map(|(session, media)| TrackKey {
+                    .map(|(session, media)| TrackId {
                         session,
                         media: *media,
                     });
@@ -237,7 +266,7 @@ impl Shard {
         self.want_keyframes(subscriber);
     }
 
-    fn follow_track(&mut self, subscriber: SessionKey, media: u8, track: Option<TrackKey>) {
+    fn follow_track(&mut self, subscriber: SessionKey, media: u8, track: Option<TrackId>) {
         let Some(session) = self.sessions.find_mut(subscriber) else {
             return;
         };
@@ -253,21 +282,26 @@ impl Shard {
             self.unfollow(before, subscriber);
         }
         let Some(track) = track else { return };
-        if let Some(publisher) = self.sessions.find_mut(track.session)
-            && let Some(followers) = publisher.media.followers_mut(track.media)
+        let follower = Follower {
+            session: subscriber,
+            media,
+        };
+        if track.session.shard != self.id {
+            self.follow_elsewhere(track, follower);
+        } else if let Some(publisher) = self.sessions.find_mut(track.session.key)
+            && let Some(track) = publisher.media.track_mut(track.media)
         {
-            followers.push(Follower {
-                session: subscriber,
-                media,
-            });
+            track.add_follower(follower);
         }
     }
 
-    fn unfollow(&mut self, track: TrackKey, subscriber: SessionKey) {
-        if let Some(publisher) = self.sessions.find_mut(track.session)
-            && let Some(followers) = publisher.media.followers_mut(track.media)
+    fn unfollow(&mut self, track: TrackId, subscriber: SessionKey) {
+        if track.session.shard != self.id {
+            self.unfollow_elsewhere(track, subscriber);
+        } else if let Some(publisher) = self.sessions.find_mut(track.session.key)
+            && let Some(track) = publisher.media.track_mut(track.media)
         {
-            followers.retain(|follower| follower.session != subscriber);
+            track.remove_follower(subscriber);
         }
     }
 
@@ -292,7 +326,7 @@ impl Shard {
     }
 
     /// Asks a publisher for a keyframe of a track.
-    pub(super) fn request_keyframe(&mut self, track: TrackKey) {
+    pub(super) fn request_keyframe(&mut self, track: TrackId) {
         if buggify!(self, KeyframeRequestLost) || mutated!(self, NeverAskForKeyframes) {
             return;
         }
@@ -300,16 +334,30 @@ impl Shard {
         if self.id.0 > 0 && mutated!(self, FirstShardIsBetter, each 2) {
             return;
         }
+        if track.session.shard != self.id {
+            self.want_keyframe_elsewhere(track);
+            return;
+        }
+        let publisher = track.session.key;
         #[cfg(feature = "mutations")]
         if mutated!(self, PassAllKeyframeRequests) {
-            self.mutate(track.session, |session, _| {
+            self.mutate(publisher, |session, _| {
                 session.media.forget_keyframe_requests();
             });
         }
-        self.mutate(track.session, |session, cx| {
+        self.mutate(publisher, |session, cx| {
             session.request_keyframe(cx, track.media);
         });
-        self.rearm(track.session);
+        self.rearm(publisher);
+    }
+
+    /// The sections of a kind in which somebody publishes, here or elsewhere.
+    fn sections_of(&self, publisher: SessionId, kind: MediaKind) -> Vec<u8> {
+        if publisher.shard == self.id {
+            self.sections(publisher.key, kind, false)
+        } else {
+            self.sections_elsewhere(publisher, kind)
+        }
     }
 
     /// A session's sections of a kind in which it sends to the peer, or the peer to it.

@@ -8,6 +8,7 @@
 mod input;
 mod link;
 mod mix;
+mod relay;
 mod restore;
 mod slab;
 mod tuning;
@@ -21,19 +22,21 @@ use std::time::Duration;
 
 use ahash::RandomState;
 
+use self::relay::Relaying;
 use self::slab::Slab;
 pub use self::tuning::{Tuning, TuningError};
 use self::ufrag::Address;
 use self::wheel::Wheel;
 use crate::drive::TransmitBatch;
 use crate::ids::{RequestId, RoomId, SessionId, SessionKey, ShardId};
-use crate::limits::SESSION_MEDIA_MAX;
+use crate::limits::{MIXED_ROOMS_MAX, SESSION_MEDIA_MAX};
 use crate::message::{
     CloseReason, Command, CommandError, DropReason, Event, FORWARD_DELAY_BOUNDS, PlanFlaw, Role,
     ShardStats, VOICE_DELAY_BOUNDS,
 };
 use crate::net::{Path, Transmit};
 use crate::plan::{IceCredentials, SessionPlan};
+use crate::relay::Relay;
 use crate::rng::{Rng, Seed};
 use crate::route::desk::Desk;
 use crate::route::rooms::Rooms;
@@ -81,6 +84,8 @@ pub enum ConfigError {
 pub enum Output<'a> {
     /// Send this; lent until the next call.
     Transmit(Transmit<'a>),
+    /// Hand this to another shard, if there is room.
+    Relay(ShardId, Relay),
     /// Hand this to the server.
     Event(Event),
     /// Drained. Call [`Shard::handle_timeout`] at this time; `None`: no timer is pending.
@@ -103,6 +108,7 @@ pub struct Shard {
     rooms: Rooms,
     /// Those of rooms that are mixed; each has a timer of its own, after the sessions'.
     desks: Vec<Option<Box<(RoomId, Desk)>>>,
+    relaying: Relaying,
     transmits: TransmitBatch,
     events: VecDeque<Event>,
     stats: ShardStats,
@@ -151,6 +157,7 @@ impl Shard {
             wheel: Wheel::new(),
             rooms: Rooms::default(),
             desks: Vec::new(),
+            relaying: Relaying::default(),
             transmits: TransmitBatch::default(),
             events: VecDeque::new(),
             stats: ShardStats::default(),
@@ -201,7 +208,10 @@ impl Shard {
         self.advance(now);
         while let Some(slot) = self.wheel.pop_due(self.now) {
             if let Some(number) = slot.checked_sub(self.config.sessions_max) {
-                self.mix_due(number as usize);
+                match number as usize {
+                    MIXED_ROOMS_MAX => self.ask_for_held_keyframes(),
+                    desk => self.mix_due(desk),
+                }
                 continue;
             }
             let Some((key, _)) = self.sessions.at(slot) else {
@@ -220,6 +230,9 @@ impl Shard {
             self.transmits.drain_consumed().for_each(drop);
         }
         if self.transmits.is_empty() {
+            if let Some((to, relay)) = self.poll_relay() {
+                return Output::Relay(to, relay);
+            }
             return match self.events.pop_front() {
                 Some(event) => Output::Event(event),
                 None => Output::Timeout(self.wheel.next()),
@@ -326,6 +339,8 @@ impl Shard {
             paths: self.by_path.len(),
             rooms: self.rooms.len(),
             timers: self.wheel.armed(),
+            stand_ins: self.relaying.stand_ins(),
+            relayed: self.relaying.relayed,
         }
     }
 
@@ -488,10 +503,14 @@ pub struct TableSizes {
     pub sessions: usize,
     /// Authenticated paths.
     pub paths: usize,
-    /// Rooms with a session in them.
+    /// Rooms with a session in them, or attended by another shard.
     pub rooms: usize,
     /// Armed timers.
     pub timers: usize,
+    /// Publishers on other shards, of rooms that sessions here subscribe to.
+    pub stand_ins: usize,
+    /// Tracks that other shards follow, once for each shard.
+    pub relayed: usize,
 }
 
 /// `AssertUnwindSafe`: after a panic the session is dropped without another call, and what it shares with

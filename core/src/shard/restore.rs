@@ -140,7 +140,7 @@ impl Shard {
     fn note_restored(&mut self, birth: &Birth) {
         self.stats.sessions_connected += 1;
         if let Role::Publish { room, participant } = birth.role {
-            self.rooms.publish(room, participant, birth.session.key);
+            self.rooms.publish(room, participant, birth.session);
         }
     }
 

@@ -112,6 +112,8 @@ pub struct Outcome {
     pub sessions: u64,
     /// RTP packets that peers opened.
     pub packets_heard: u64,
+    /// Relays among the shards.
+    pub relayed: u64,
     /// Figures of all shards, summed up.
     pub stats: Totals,
     /// How often the product had bad luck, by [`Point`](crate::bugs::Point).
@@ -186,6 +188,7 @@ pub(super) fn judge(scenario: &Scenario, run: &Run<'_>) -> Outcome {
         session_time: Duration::ZERO,
         sessions: 0,
         packets_heard: 0,
+        relayed: 0,
         stats: totals(&all),
         #[cfg(feature = "mutations")]
         struck: Default::default(),
@@ -264,6 +267,7 @@ pub(super) fn judge_end(run: &mut Run<'_>, outcome: &mut Outcome) {
         let heard = &member.peer.report().heard;
         outcome.packets_heard += heard.iter().map(|heard| heard.packets).sum::<u64>();
     }
+    outcome.relayed = world.relay_stats().map(|stats| stats.sent).sum();
     outcome.stats = totals(&world.stats().collect::<Vec<_>>());
 }
 
@@ -342,7 +346,6 @@ impl Judged<'_> {
     /// that a rebinding had made new, dropped because the sockets took nothing, or, where ways reorder, came before
     /// the track began and was overtaken by one that came after; likewise at its end.
     fn thresholds(&self, all: &[ShardStats], outcome: &mut Outcome) {
-        let stats = &all[usize::from(self.member.shard)];
         let report = self.member.peer.report();
         let sound = report
             .heard
@@ -350,7 +353,7 @@ impl Judged<'_> {
             .filter(|heard| heard.trust == Trust::Everything);
         for heard in sound {
             for source in &heard.sources {
-                self.judge_loss(heard, source, stats, outcome);
+                self.judge_loss(heard, source, all, outcome);
             }
         }
         self.judge_requests(outcome);
@@ -360,16 +363,18 @@ impl Judged<'_> {
         &self,
         heard: &Heard,
         source: &HeardSource,
-        stats: &ShardStats,
+        all: &[ShardStats],
         outcome: &mut Outcome,
     ) {
+        let stats = &all[usize::from(self.member.shard)];
         let publisher = self.run.world.member(MemberId(source.member));
         let expected = u64::from(source.highest - source.first) + 1;
         let missing = expected.saturating_sub(u64::from(source.packets));
         let lost = publisher.rtp_lost_up + self.member.rtp_lost_down;
         let moved = publisher.rebinds > 0;
         let strange = if moved {
-            stats.drops[DropReason::UnknownSource as usize]
+            let of_publisher = &all[usize::from(publisher.shard)];
+            of_publisher.drops[DropReason::UnknownSource as usize]
         } else {
             0
         };
@@ -525,7 +530,7 @@ impl Run<'_> {
                     .find(|other| other.room == call.room);
             }
             Role::Subscribe { target, .. } => target,
-            Role::Publish { .. } | Role::Mix { .. } | Role::Agent(_) => return None,
+            _ => return None,
         };
         let wanted = |other: &&Call| {
             let published = other.publishes_as();

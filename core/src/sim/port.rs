@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use super::queue::Pool;
-use crate::drive::{Port, RecvBatch, RecvMeta, TransmitBatch};
+use crate::drive::{Port, RecvBatch, RecvMeta, RelayLane, TransmitBatch};
 use crate::ids::ShardId;
 use crate::limits::RECV_SLOT_BYTES;
-use crate::message::{Command, Event, Relay};
+use crate::message::{Command, Event};
+use crate::relay::Relay;
 use crate::time::Timestamp;
 
 /// How arrived datagrams are handed to the pump. The cut must change nothing.
@@ -45,11 +46,13 @@ pub(super) struct SimPort {
     pub(super) clogged: bool,
     /// The world's, lent for the turn.
     pub(super) pool: Pool,
+    /// To and from the other shards.
+    pub(super) relays: RelayLane,
     port: u16,
 }
 
 impl SimPort {
-    pub(super) fn new(cut: Cut, port: u16) -> Self {
+    pub(super) fn new(cut: Cut, port: u16, relays: RelayLane) -> Self {
         Self {
             now: Timestamp::ZERO,
             cut,
@@ -60,6 +63,7 @@ impl SimPort {
             outbound: VecDeque::new(),
             clogged: false,
             pool: Pool::default(),
+            relays,
             port,
         }
     }
@@ -122,7 +126,7 @@ impl Port for SimPort {
     }
 
     fn next_relay(&mut self) -> Option<(ShardId, Relay)> {
-        None
+        self.relays.pop()
     }
 
     fn send(&mut self, batch: &mut TransmitBatch) {
@@ -142,8 +146,8 @@ impl Port for SimPort {
         batch.consume(batch.len());
     }
 
-    fn relay(&mut self, _to: ShardId, relay: Relay) {
-        match relay {}
+    fn relay(&mut self, to: ShardId, relay: Relay) {
+        self.relays.send(to, relay);
     }
 
     fn emit(&mut self, event: Event) {

@@ -14,7 +14,7 @@ use super::oracle::{self, Outcome};
 use super::peer::{Mischief, PeerSpec, Picture, ScriptedPeer, Speech, Trust};
 use super::source::Clock;
 use super::world::{Cut, Join, MemberId, Options, World};
-use crate::ids::{ParticipantId, RoomId};
+use crate::ids::{ParticipantId, RoomId, ShardId};
 use crate::journal::{self, Kept, Payloads, Retention};
 use crate::message::{Role, Target};
 use crate::rng::{Rng, Seed};
@@ -223,6 +223,8 @@ pub struct Scenario {
 pub struct Setting {
     /// Shards, if not as many as were drawn.
     pub shards: Option<u16>,
+    /// Subscribers are spread over the shards, wherever their room's publishers are.
+    pub is_spread: bool,
     /// How datagrams are handed over.
     pub cut: Cut,
     /// A line of the product that is wrong.
@@ -467,12 +469,8 @@ impl Scenario {
         })
     }
 
-    #[cfg_attr(
-        not(feature = "mutations"),
-        expect(unused_variables, reason = "only bugs depend on it")
-    )]
     fn run_in(&self, world: World, setting: Setting) -> Outcome {
-        let mut run = Run::new(self, world);
+        let mut run = Run::new(self, world, setting.is_spread);
         #[cfg(feature = "mutations")]
         run.plant(setting);
         run.until(self.safety);
@@ -594,15 +592,17 @@ pub struct Run<'a> {
     pub world: World,
     /// The members of each call, in the order in which they came.
     pub members: Vec<Vec<MemberId>>,
+    is_spread: bool,
     seed: Seed,
     started: Timestamp,
     done: Duration,
 }
 
 impl<'a> Run<'a> {
-    fn new(scenario: &'a Scenario, world: World) -> Self {
+    fn new(scenario: &'a Scenario, world: World, is_spread: bool) -> Self {
         Self {
             scenario,
+            is_spread,
             members: vec![Vec::new(); scenario.calls.len()],
             seed: world.seed().derive("peers", 0),
             started: world.now(),
@@ -720,10 +720,18 @@ impl<'a> Run<'a> {
                 |impairment: &&Impairment| !heals || matches!(impairment, Impairment::Delay(_));
             impairments.iter().filter(stays).cloned().collect()
         };
+        let shards = self.world.shards();
+        let home = (call.room % shards) as u16;
+        let shard = match call.role {
+            Role::Subscribe { room, .. } if self.is_spread => {
+                ((room.0 + number as u32) % shards) as u16
+            }
+            _ => home,
+        };
         self.world.join(Join {
             peer: Box::new(ScriptedPeer::new(spec, &self.seed)),
-            role: call.role,
-            shard: (call.room % self.world.shards()) as u16,
+            role: call.role.on(ShardId(shard), ShardId(home)),
+            shard,
             up: only_delay(&call.up),
             down: only_delay(&call.down),
             ipv6: call.ipv6,

@@ -13,7 +13,7 @@ use super::peer::{Answer, Outbox, Peer};
 pub use super::port::Cut;
 use super::port::SimPort;
 use super::queue::{Due, Pool, Queue};
-use crate::drive::{DigestValue, Pump, Turn, Turner};
+use crate::drive::{DigestValue, Pump, RelayLanes, RelayStats, Turn, Turner};
 use crate::ids::{RequestId, SessionId, ShardId};
 use crate::journal::{Header, Payloads, Recorder, Retention, Sink};
 use crate::limits::DATAGRAM_BYTES_MAX;
@@ -140,6 +140,7 @@ pub struct World {
     queue: Queue,
     pool: Pool,
     hosts: Vec<Host>,
+    relays: RelayLanes,
     members: Vec<Member>,
     strangers: Vec<Stranger>,
     sight: Option<Sight>,
@@ -173,12 +174,17 @@ impl World {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&options.seed.to_be_bytes());
         let seed = Seed::new(bytes);
+        let relays = RelayLanes::among(options.shards);
         let host = |number: u16| {
             let shard_seed = seed.derive("shard", number.into());
             let shard = Shard::new(ShardId(number), Arc::clone(config), epoch, shard_seed);
             Host {
                 pump: Pump::new(shard.expect("a valid configuration")).with_digest(),
-                port: SimPort::new(options.cut, FIRST_PORT + number),
+                port: SimPort::new(
+                    options.cut,
+                    FIRST_PORT + number,
+                    relays.open(ShardId(number), || ()),
+                ),
                 deadline: None,
                 is_touched: false,
                 looks_at: None,
@@ -186,6 +192,7 @@ impl World {
         };
         Self {
             hosts: (0..options.shards).map(host).collect(),
+            relays,
             options,
             now: Timestamp::from_millis(1),
             queue: Queue::default(),
@@ -251,6 +258,11 @@ impl World {
     /// Figures of each shard.
     pub fn stats(&self) -> impl Iterator<Item = ShardStats> {
         self.hosts.iter().map(|host| host.pump.shard().stats())
+    }
+
+    /// What each shard has said to the others.
+    pub fn relay_stats(&self) -> impl Iterator<Item = RelayStats> {
+        (0..self.options.shards).map(|number| self.relays.stats(ShardId(number)))
     }
 
     /// Table sizes of each shard.
@@ -462,12 +474,25 @@ impl World {
         }
     }
 
+    /// Lets shards turn until none has anything to do, as what one says to another takes no time.
     fn turn_touched(&mut self) {
-        for host in 0..self.hosts.len() {
-            if std::mem::take(&mut self.hosts[host].is_touched) {
-                self.turn(host, self.options.cut.per_turn);
+        for _ in 0..TURNS_AT_ONCE {
+            let mut touched = false;
+            for host in 0..self.hosts.len() {
+                let Host {
+                    is_touched, port, ..
+                } = &mut self.hosts[host];
+                if std::mem::take(is_touched) || !port.relays.is_empty() {
+                    touched = true;
+                    self.turn(host, self.options.cut.per_turn);
+                }
+            }
+            if !touched {
+                return;
             }
         }
+        self.findings
+            .push(format!("{}: shards talk without end", self.now));
     }
 
     /// Turns a shard's pump until it waits and nothing is left of what arrived; `per_turn` of zero leaves that.

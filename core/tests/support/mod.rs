@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use antiphon_core::drive::{Port, Pump, RecvBatch, RecvMeta, TransmitBatch, Turner};
 use antiphon_core::ids::{ParticipantId, RequestId, RoomId, SessionId, ShardId};
 use antiphon_core::message::{
-    CloseReason, Command, CommandError, Event, Relay, Role, SessionStats, Target,
+    CloseReason, Command, CommandError, Event, Role, SessionStats, Target,
 };
 use antiphon_core::plan::{Codec, IceCredentials, LocalDescription, SessionPlan};
 use antiphon_core::rng::{Rng, Seed};
@@ -196,7 +196,7 @@ impl World {
                 tracks: vec![Codec::Opus],
             },
             Role::Publish { .. } => Purpose::Publish { prefer: None },
-            Role::Subscribe { .. } => Purpose::Subscribe {
+            Role::Subscribe { .. } | Role::SubscribeRemote { .. } => Purpose::Subscribe {
                 tracks: tracks.to_vec(),
             },
         };
@@ -616,10 +616,6 @@ impl Port for WorldPort<'_> {
         self.command.take()
     }
 
-    fn next_relay(&mut self) -> Option<(ShardId, Relay)> {
-        None
-    }
-
     fn send(&mut self, batch: &mut TransmitBatch) {
         self.sent.extend(batch.iter().map(|(meta, bytes)| Flying {
             source: SERVER,
@@ -628,8 +624,6 @@ impl Port for WorldPort<'_> {
         }));
         batch.consume(batch.len());
     }
-
-    fn relay(&mut self, _to: ShardId, _relay: Relay) {}
 
     fn emit(&mut self, event: Event) {
         self.events.push(event);

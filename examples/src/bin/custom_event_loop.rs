@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use antiphon_core::drive::{Port, Pump, RecvBatch, RecvMeta, TransmitBatch, Turn, Turner as _};
 use antiphon_core::ids::{RequestId, ShardId};
-use antiphon_core::message::{Command, Event, Relay, Role};
+use antiphon_core::message::{Command, Event, Role};
 use antiphon_core::rng::Seed;
 use antiphon_core::sdp::{Offer, Purpose};
 use antiphon_core::session::transport::Identity;
@@ -118,10 +118,6 @@ impl Port for Own {
         self.command.take()
     }
 
-    fn next_relay(&mut self) -> Option<(ShardId, Relay)> {
-        None
-    }
-
     fn send(&mut self, batch: &mut TransmitBatch) {
         while let Some(transmit) = batch.first() {
             let sent = self.socket.send_to(transmit.contents, transmit.destination);
@@ -131,8 +127,6 @@ impl Port for Own {
             batch.consume(1);
         }
     }
-
-    fn relay(&mut self, _to: ShardId, _relay: Relay) {}
 
     fn emit(&mut self, event: Event) {
         self.events.push(event);

@@ -158,6 +158,7 @@ impl Server {
                 }
                 Output::Event(Event::Opened { local, .. }) => opened = Some(local),
                 Output::Event(Event::Rejected { error, .. }) => return Err(error.into()),
+                Output::Relay(..) => {}
                 Output::Event(event) => println!("event: {event:?}"),
                 // This loop looks at `deadline` each round; one that waits would keep the value.
                 Output::Timeout(_) => return Ok(opened),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use antiphon_core::drive::{Port, Pump, RecvBatch, RecvMeta, TransmitBatch, Turn, Turner};
 use antiphon_core::fuzzing::{OFFER, binding_request};
 use antiphon_core::ids::{ParticipantId, RequestId, RoomId, SessionId, ShardId};
-use antiphon_core::message::{CloseReason, Command, Event, Relay, Role, ShardStats, Target};
+use antiphon_core::message::{CloseReason, Command, Event, Role, ShardStats, Target};
 use antiphon_core::plan::{IceCredentials, SessionPlan};
 use antiphon_core::rng::Seed;
 use antiphon_core::sdp::{Offer, Purpose};
@@ -180,10 +180,6 @@ impl Port for Memory {
                 .map(|(meta, contents)| (meta.destination, contents.to_vec())),
         );
         batch.consume(batch.len());
-    }
-
-    fn relay(&mut self, _to: ShardId, _relay: Relay) {
-        unreachable!("a relay has no variant yet")
     }
 
     fn emit(&mut self, event: Event) {

@@ -4,6 +4,7 @@ mod demux;
 mod determinism;
 mod lanes;
 mod parsers;
+mod relay;
 mod rtcp;
 mod srtp;
 mod time;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use antiphon_core::delays::Delays;
-use antiphon_core::drive::Mailbox;
+use antiphon_core::drive::{Mailbox, RelayLanes};
 use antiphon_core::ids::{RequestId, SessionId, SessionKey, ShardId};
 use antiphon_core::limits::COMMANDS_MAX;
 use antiphon_core::message::{
@@ -84,6 +84,7 @@ impl FakeShard {
             }
         });
         let site = Site {
+            relays: RelayLanes::default(),
             port: 40_000 + id.0,
             cpu: Some(id.0.into()),
             receive_buffer_bytes: 212_992,

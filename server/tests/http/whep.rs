@@ -151,7 +151,7 @@ async fn without_a_name_the_newest_publisher_is_followed() {
             Role::Publish { room, .. } | Role::Subscribe { room, .. } | Role::Mix { room, .. } => {
                 *room
             }
-            Role::Echo | Role::Agent(_) => panic!("nobody echoes"),
+            other => panic!("nobody does that: {other:?}"),
         })
         .collect();
     assert!(

@@ -7,9 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use antiphon_core::drive::{Full, Mailbox, Port, RecvBatch, RecvMeta, TransmitBatch, Turn, Turner};
-use antiphon_core::ids::ShardId;
 use antiphon_core::limits::COMMANDS_MAX;
-use antiphon_core::message::{Command, Event, Relay};
+use antiphon_core::message::{Command, Event};
 use antiphon_core::time::{Epoch, Timestamp};
 
 use super::{Plan, Rig};
@@ -177,10 +176,6 @@ impl Port for Queues {
         self.commands.pop()
     }
 
-    fn next_relay(&mut self) -> Option<(ShardId, Relay)> {
-        None
-    }
-
     fn send(&mut self, batch: &mut TransmitBatch) {
         if batch.is_empty() {
             return;
@@ -196,8 +191,6 @@ impl Port for Queues {
         }
         batch.consume(batch.len());
     }
-
-    fn relay(&mut self, _to: ShardId, _relay: Relay) {}
 
     fn emit(&mut self, event: Event) {
         self.events.push_back(event);

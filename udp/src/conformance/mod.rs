@@ -8,6 +8,7 @@
 #[expect(unsafe_code, reason = "an allocator that counts")]
 mod counting;
 mod inline;
+mod relays;
 mod shard;
 mod sockets;
 mod stand_in;
@@ -29,6 +30,7 @@ use crate::Clock;
 
 pub use self::counting::Counting;
 pub use self::inline::Inline;
+pub use self::relays::a_relay_wakes_the_other_shard;
 pub use self::shard::a_shard_does_on_a_driver_what_it_does_inline;
 pub use self::sockets::{Driver, Sockets};
 pub use self::stand_in::StandIn;
@@ -396,6 +398,7 @@ macro_rules! conformance_tests {
         $crate::conformance_bodies!($driver:
             a_datagram_allocates_nothing,
             a_command_beside_datagrams_is_answered_promptly,
+            a_relay_wakes_the_other_shard,
         );
     };
 }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use antiphon_core::drive::{Full, ShardHandle, Turner};
+use antiphon_core::drive::{Full, RelayLanes, ShardHandle, Turner};
 use antiphon_core::ids::ShardId;
 use antiphon_core::message::{Command, Event};
 use antiphon_core::time::Epoch;
@@ -17,7 +17,7 @@ use super::{Plan, Rig, SHARD};
 use crate::{Clock, Fault, RECV_BUFFER_BYTES_WANTED, Socket, SocketCounters};
 
 /// Nothing a driver is asked for here takes this long, even on a loaded machine.
-const BOUND: Duration = Duration::from_secs(10);
+pub(super) const BOUND: Duration = Duration::from_secs(10);
 
 /// A driver's `spawn`, and what may be expected of it.
 pub trait Driver {
@@ -41,6 +41,7 @@ pub trait Driver {
         make: impl FnOnce(&Clock) -> T + Send + 'static,
         socket: Socket,
         clock: Clock,
+        relays: &RelayLanes,
         emit: impl FnMut(Event) + Send + 'static,
     ) -> io::Result<ShardHandle>;
 }
@@ -84,7 +85,15 @@ impl<D: Driver> Rig for Sockets<D> {
             drop(sender.send(event));
         };
         let make = move |clock: &Clock| make(clock.epoch());
-        let shard = D::spawn(SHARD, make, socket, Clock::start(), emit).expect("the driver starts");
+        let shard = D::spawn(
+            SHARD,
+            make,
+            socket,
+            Clock::start(),
+            &RelayLanes::default(),
+            emit,
+        )
+        .expect("the driver starts");
         assert_eq!(shard.id(), SHARD);
         Self {
             shard,

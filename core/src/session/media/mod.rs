@@ -8,25 +8,23 @@ mod receiver;
 mod sender;
 mod source;
 mod statistics;
+mod track;
 
 use std::time::Duration;
 
 pub(crate) use self::feedback::Ask;
 pub(crate) use self::mark::MediaMark;
-use self::receiver::KeyframeThrottle;
-pub(crate) use self::receiver::{Carries, Receiver, SenderClock};
-pub(crate) use self::sender::{Forwarded, Sender, TrackKey};
+pub(crate) use self::receiver::{Carries, KeyframeThrottle, Receiver, SenderClock};
+pub(crate) use self::sender::{Forwarded, Sender};
 pub(crate) use self::source::SourceDecoder;
-use crate::ids::SessionKey;
-use crate::limits::{
-    SESSION_SSRCS_MAX, SOURCE_SILENCE, TRACK_EVENT_INTERVAL, UNANNOUNCED_SSRCS_MAX,
-};
+pub(crate) use self::track::{Follower, Track};
+use crate::limits::{SESSION_SSRCS_MAX, SOURCE_SILENCE, UNANNOUNCED_SSRCS_MAX};
 use crate::message::{DropReason, ProfileName};
 use crate::net::Path;
 use crate::plan::{Codec, CodecPlan, LocalSource, MediaKind, MediaPlan, SessionPlan};
 use crate::rate::FeedbackRecorder;
 use crate::receive::ReceivedPacket;
-use crate::repair::{self, Arrival, CachedHeader, PacketCache};
+use crate::repair::{self, Arrival};
 use crate::rng::Rng;
 use crate::session::Context;
 use crate::shard::Tuning;
@@ -67,38 +65,6 @@ impl Incoming<'_> {
         let level = AudioLevel::from_extension(&[self.audio_level?])?;
         Some(level.level_dbov)
     }
-}
-
-/// One media section's outgoing side: who follows it, and what they may ask for again.
-#[derive(Debug, Default)]
-pub(crate) struct Track {
-    pub(crate) followers: Vec<Follower>,
-    /// The one source that feeds it; `None` before the first packet and after a BYE.
-    source: Option<u32>,
-    cache: Option<Box<PacketCache>>,
-    /// Whether it was told to have been added, and when that was last told or taken back.
-    told: (bool, Option<Timestamp>),
-}
-
-impl Track {
-    /// Whether to tell now that the track was added or removed; notes it as told. A peer that alternates
-    /// packets and BYE makes two events a second and a half, not thousands: what it does in between is not told,
-    /// and the next packet tells what then is so.
-    fn tell(&mut self, now: Timestamp, added: bool) -> bool {
-        let (was_added, at) = self.told;
-        if was_added == added || at.is_some_and(|at| now.since(at) < TRACK_EVENT_INTERVAL) {
-            return false;
-        }
-        self.told = (added, Some(now));
-        true
-    }
-}
-
-/// A subscriber's media section that follows a track.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Follower {
-    pub(crate) session: SessionKey,
-    pub(crate) media: u8,
 }
 
 #[derive(Debug)]
@@ -265,9 +231,8 @@ impl Media {
 
     /// Followers of a track, taken out so that they can be fed while this session lies still. Put them back.
     pub(crate) fn take_followers(&mut self, media: u8) -> Vec<Follower> {
-        self.tracks
-            .get_mut(usize::from(media))
-            .map(|track| std::mem::take(&mut track.followers))
+        self.track_mut(media)
+            .map(Track::take_followers)
             .unwrap_or_default()
     }
 
@@ -278,56 +243,33 @@ impl Media {
         }
     }
 
-    /// A track's followers, to change them.
-    pub(crate) fn followers_mut(&mut self, media: u8) -> Option<&mut Vec<Follower>> {
-        self.tracks
-            .get_mut(usize::from(media))
-            .map(|track| &mut track.followers)
-    }
-
     /// Keeps a video packet for those who will ask for it again.
     pub(crate) fn cache(&mut self, now: Timestamp, packet: &Incoming<'_>) {
         if packet.codec.kind() != MediaKind::Video {
             return;
         }
-        let Some(track) = self.tracks.get_mut(usize::from(packet.media)) else {
-            return;
-        };
-        let header = CachedHeader {
-            marker: packet.marker,
-            timestamp: packet.timestamp,
-            video_orientation: packet.video_orientation,
-        };
-        let cache = track.cache.get_or_insert_default();
-        cache.insert(now, packet.sequence, header, packet.payload);
+        if let Some(track) = self.tracks.get_mut(usize::from(packet.media)) {
+            track.cache(now, packet);
+        }
     }
 
     /// A packet of a track that a follower asks for again.
     pub(crate) fn cached(&self, now: Timestamp, media: u8, sequence: u64) -> Option<Incoming<'_>> {
         let track = self.tracks.get(usize::from(media))?;
         let ssrc = track.source?;
-        let (header, payload) = track.cache.as_ref()?.find(now, sequence)?;
-        let codec = self
-            .receivers
-            .iter()
-            .find(|receiver| receiver.ssrc == ssrc)?
-            .codec;
-        Some(Incoming {
-            media,
-            ssrc,
-            codec,
-            sequence,
-            timestamp: header.timestamp,
-            marker: header.marker,
-            keyframe: false,
-            payload,
-            audio_level: None,
-            video_orientation: header.video_orientation,
-            vp8: vp8_descriptor(codec, payload),
-            clock: None,
-            received: now,
-            first: false,
-        })
+        let mut receivers = self.receivers.iter();
+        let codec = receivers.find(|receiver| receiver.ssrc == ssrc)?.codec;
+        track.cached(now, media, codec, sequence)
+    }
+
+    /// A track, to let others follow it.
+    pub(crate) fn track_mut(&mut self, media: u8) -> Option<&mut Track> {
+        self.tracks.get_mut(usize::from(media))
+    }
+
+    /// How often its tracks are relayed, summed up over tracks and shards.
+    pub(crate) fn relayed(&self) -> usize {
+        self.tracks.iter().map(|track| track.shards.len()).sum()
     }
 
     /// Forwards a packet of the track that a section follows.
@@ -521,10 +463,7 @@ impl Media {
         }
         let receiver = &mut self.receivers[receiver];
         (receiver.codec, receiver.payload_type) = (codec, Some(payload_type));
-        let track = &mut self.tracks[section];
-        if track.source != Some(ssrc) {
-            (track.source, track.cache) = (Some(ssrc), None);
-        }
+        self.tracks[section].feed_from(ssrc);
         Ok(())
     }
 
@@ -752,7 +691,7 @@ fn note_keyframe(receiver: &mut Receiver, incoming: &Incoming<'_>) {
     }
 }
 
-fn vp8_descriptor(codec: Codec, payload: &[u8]) -> Option<vp8::Descriptor> {
+pub(crate) fn vp8_descriptor(codec: Codec, payload: &[u8]) -> Option<vp8::Descriptor> {
     if codec == Codec::Vp8 {
         vp8::Descriptor::parse(payload).ok()
     } else {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::SessionKey;
+use crate::ids::TrackId;
 use crate::limits::{DATAGRAM_BYTES_MAX, SRTP_OVERHEAD_BYTES_MAX};
 use crate::net::Path;
 use crate::plan::{Codec, LocalSource, MediaKind, MediaPlan};
@@ -23,13 +23,6 @@ use crate::wire::rtp::{self, HeaderFields};
 /// Header (12), one extension block of audio level and orientation (12), VP8 descriptor (6), original
 /// sequence number (2) and the authentication tag.
 const OVERHEAD_BYTES: usize = 32 + SRTP_OVERHEAD_BYTES_MAX;
-
-/// A track as a subscriber names it: who publishes it and in which of its media sections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TrackKey {
-    pub(crate) session: SessionKey,
-    pub(crate) media: u8,
-}
 
 /// What became of a packet.
 #[must_use]
@@ -76,7 +69,7 @@ pub(crate) struct Sender {
     format: Option<Format>,
     rtx: Option<Box<Retransmitter>>,
     /// The track it follows; `None` while its publisher is away.
-    pub(crate) track: Option<TrackKey>,
+    pub(crate) track: Option<TrackId>,
     /// The source that the rewriter's numbers are of; `None`: the next packet begins another.
     origin: Option<u32>,
     clock: Option<SenderClock>,
@@ -179,7 +172,7 @@ impl Sender {
     }
 
     /// Follows another track from its next keyframe (video) or packet (audio) on.
-    pub(crate) fn follow(&mut self, track: Option<TrackKey>) {
+    pub(crate) fn follow(&mut self, track: Option<TrackId>) {
         self.track = track;
         self.origin = None;
         self.clock = None;

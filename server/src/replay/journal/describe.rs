@@ -1,6 +1,6 @@
 //! Commands and events in words. What identifies a peer to others, or lets them in, is in none of them.
 
-use antiphon_core::ids::{RequestId, SessionId};
+use antiphon_core::ids::{RequestId, RoomId, SessionId};
 use antiphon_core::message::{Command, Event, Role, Target};
 use antiphon_core::plan::IceCredentials;
 use antiphon_core::wire::{Class, classify};
@@ -116,10 +116,17 @@ pub(super) fn role(role: Role) -> String {
         Role::Publish { room, participant } => {
             format!("publish room {} as {}", room.0, participant.0)
         }
-        Role::Subscribe { room, target } => match target {
-            Target::Participant(who) => format!("subscribe room {} to {}", room.0, who.0),
-            Target::Newest => format!("subscribe room {}", room.0),
-        },
+        Role::Subscribe { room, target } => subscription(room, target),
+        Role::SubscribeRemote { room, target, home } => {
+            format!("{} of shard {}", subscription(room, target), home.0)
+        }
+    }
+}
+
+fn subscription(room: RoomId, target: Target) -> String {
+    match target {
+        Target::Participant(who) => format!("subscribe room {} to {}", room.0, who.0),
+        Target::Newest => format!("subscribe room {}", room.0),
     }
 }
 

@@ -109,6 +109,7 @@ impl Told {
         let input = match input {
             LastInput::Timer => "a timer".to_owned(),
             LastInput::Command => "a command".to_owned(),
+            LastInput::Relay(from) => format!("what shard {} said", from.0),
             LastInput::Datagram {
                 source,
                 len,
@@ -141,6 +142,7 @@ impl Told {
         let input = match &found.input {
             LastInput::Timer => json!({"kind": "timer"}),
             LastInput::Command => json!({"kind": "command"}),
+            LastInput::Relay(from) => json!({"kind": "relay", "shard": from.0}),
             LastInput::Datagram {
                 source,
                 len,
