@@ -20,6 +20,7 @@ pub mod extract;
 pub mod http;
 pub mod journal;
 pub mod limits;
+pub mod load;
 pub mod log;
 pub mod metrics;
 #[cfg(feature = "onnx")]
@@ -28,6 +29,7 @@ pub mod negotiate;
 mod page;
 pub mod place;
 pub mod problem;
+mod progress;
 pub mod rate;
 pub mod replay;
 pub mod resource;
