@@ -3,6 +3,8 @@
 import asyncio
 import random
 import re
+from collections import deque
+from collections.abc import Callable
 
 
 class Trouble:
@@ -23,6 +25,8 @@ class Trouble:
         # The longest time without a packet: what the peer, or this machine, was late by itself.
         self.gap = 0.0
         self._first = self._last = None
+        # What waits, and how it goes on.
+        self._held: deque[tuple[bytes, Callable]] = deque()
 
     def takes(self, now: float) -> bool:
         """Whether the packet that came now is lost."""
@@ -39,10 +43,20 @@ class Trouble:
         self.fates.append(self._losing)
         return self._losing
 
-    def until(self, now: float) -> float:
-        """When the packet that came now goes on."""
+    def hold(self, now: float, datagram: bytes, send: Callable):
+        """Sends what came now, in its turn."""
         late = (now - self._first + self._stall) % self.STALL_EVERY
-        return now + max(0.0, self._stall - late)
+        if late >= self._stall and not self._held:
+            send(datagram)
+            return
+        if not self._held:
+            asyncio.get_running_loop().call_at(now + self._stall - late, self._release)
+        self._held.append((datagram, send))
+
+    def _release(self):
+        while self._held:
+            datagram, send = self._held.popleft()
+            send(datagram)
 
 
 class Link(asyncio.DatagramProtocol):
@@ -106,13 +120,6 @@ def _pass(datagram: bytes, trouble: Trouble, send):
     if not (len(datagram) >= 12 and 128 <= datagram[0] < 192 and not 192 <= datagram[1] < 224):
         send(datagram)
         return
-    loop = asyncio.get_running_loop()
-    now = loop.time()
-    if trouble.takes(now):
-        return
-    until = trouble.until(now)
-    if until > now:
-        # In the order in which they came.
-        loop.call_at(until + 1e-6 * len(trouble.fates), send, datagram)
-    else:
-        send(datagram)
+    now = asyncio.get_running_loop().time()
+    if not trouble.takes(now):
+        trouble.hold(now, datagram, send)

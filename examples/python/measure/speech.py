@@ -19,7 +19,7 @@ PAUSE = 0.6
 # Before and after it all, so that neither the beginning of a call nor its end costs a word.
 MARGIN = 1.0
 # Seconds that a passage may be beside where the whole was found.
-STRAY = 0.2
+STRAY = 2.0
 
 # Voices of espeak-ng, and what each says: all the sounds of English, numbers, and words that are easily confused.
 PASSAGES = [

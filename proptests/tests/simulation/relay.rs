@@ -5,7 +5,7 @@ use std::time::Duration;
 use antiphon_core::bugs::Mutation;
 use antiphon_core::drive::RelayStats;
 use antiphon_core::ids::{ParticipantId, RoomId, ShardId};
-use antiphon_core::journal::{Kept, Payloads, Player, Reader, Step};
+use antiphon_core::journal::{Kept, Payloads, Player, Reader, Retention, Step, begin};
 use antiphon_core::message::{Role, Target};
 use antiphon_core::shard::TableSizes;
 use antiphon_core::sim::link::Impairment;
@@ -347,7 +347,9 @@ fn the_journal_of_a_shard_among_others_replays_to_the_same_bytes() {
     for shard in [HOME, ELSEWHERE] {
         let mut world = two_shards();
         let kept = Kept::default();
-        let mut journal = world.record(shard, Payloads::Full, Box::new(kept.clone()));
+        let whole = Retention::Whole { budget: u64::MAX };
+        let header = world.record(shard, Payloads::Full, whole, Box::new(kept.clone()));
+        let mut journal = begin(header);
         let ann = publish(&mut world, 1);
         let listeners = [(); 3].map(|()| subscribe(&mut world, None));
         world.run_for(Duration::from_secs(3));

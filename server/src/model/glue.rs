@@ -46,7 +46,7 @@ impl Answers for Weak<App> {
         if let Some(app) = self.upgrade() {
             let ask = AgentAsk::Judgement(judgement);
             let command = Command::Agent { session, ask };
-            let _ = app.control.tell(session.shard, command);
+            app.control.tell(session.shard, command).ok();
         }
     }
 

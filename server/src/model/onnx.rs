@@ -174,7 +174,8 @@ fn open(environment: &Environment, path: &Path) -> Result<Session, String> {
     let mut builder = Session::builder(environment)
         .map_err(|error| error.to_string())?
         .with_intra_threads(1)
-        .and_then(|builder| builder.with_inter_threads(1))
+        .map_err(|error| error.to_string())?
+        .with_inter_threads(1)
         .map_err(|error| error.to_string())?;
     builder
         .commit_from_file(path)
