@@ -45,6 +45,8 @@ use crate::time::Timestamp;
 
 /// Packets' timestamps and arrivals that disagree by more than this are of another timeline: the sender began anew.
 const LEAP_MICROS: i64 = 1_000_000;
+/// How long nothing at all is waited for, where no delay is kept: the longest stall of busy Wi-Fi.
+const STALL_WAIT: Duration = Duration::from_millis(200);
 /// A gap in time that leads this far beyond the packets missing is a pause.
 const PAUSE_MICROS: i64 = 60_000;
 /// Frames between two changes of speed.
@@ -529,10 +531,13 @@ impl JitterBuffer {
         if self.pause {
             return Some(media + self.offset);
         }
-        // While nothing is held up by it, the path's usual jitter is waited for too.
-        let jitter = match self.arrivals.fastest() {
-            Some(fastest) if self.store.count() == 0 => fastest + self.arrivals.required(),
-            _ => self.offset,
+        // While nothing is held up by it, a stall of the path is waited out: what is made up for late packets stays
+        // between what was said.
+        let (jitter, wait) = match self.arrivals.fastest() {
+            Some(fastest) if self.store.count() == 0 => {
+                (fastest + self.arrivals.required(), wait.max(STALL_WAIT))
+            }
+            _ => (self.offset, wait),
         };
         Some(media + jitter.max(self.offset) + micros(wait))
     }

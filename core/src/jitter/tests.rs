@@ -355,3 +355,28 @@ fn driven_by_arrival_frames_come_at_once_and_gaps_are_waited_for() {
     assert_eq!(stream.poll(), FrameKind::Empty);
     stream.conserved();
 }
+
+/// Packets of 200 ms come together as after a stall of Wi-Fi: late, but nothing is made up for them.
+#[test]
+fn driven_by_arrival_a_stall_adds_nothing_to_what_was_said() {
+    let mut stream = Stream::new(Config::arrival_driven(Duration::from_millis(40)));
+    for index in 0..10 {
+        stream.insert(index);
+        assert_eq!(stream.poll(), FrameKind::Normal);
+        assert_eq!(stream.poll(), FrameKind::Normal);
+        stream.now = stream.now + Duration::from_millis(20);
+    }
+    for _ in 0..20 {
+        assert_eq!(stream.poll(), FrameKind::Empty);
+        stream.now = stream.now + Duration::from_millis(10);
+    }
+    for index in 10..20 {
+        stream.insert(index);
+    }
+    for _ in 0..20 {
+        assert_eq!(stream.poll(), FrameKind::Normal);
+    }
+    assert_eq!(stream.poll(), FrameKind::Empty);
+    assert_eq!(stream.buffer.stats().concealed_samples, 0);
+    stream.conserved();
+}
