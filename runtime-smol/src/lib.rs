@@ -25,8 +25,9 @@ use smol::{Async, Timer};
 
 /// Starts a thread named `shard-N` that makes a turner and drives it over `socket` until stopped.
 ///
-/// The shard takes its place among `relays`. `emit` is called on that thread and must not block. A panic in the turner ends the thread and comes
-/// out of [`ShardHandle::join`]: a session's own panics never get this far, so the process should exit.
+/// The shard takes its place among `relays`. `emit` is called on that thread and must not block. A panic in the
+/// turner ends the thread and comes out of [`ShardHandle::join`]: a session's own panics never get this far, so the
+/// process should exit.
 ///
 /// # Errors
 /// When the readiness registration or the thread cannot be had: out of descriptors or threads.

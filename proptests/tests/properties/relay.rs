@@ -1,5 +1,5 @@
-//! What other shards say, in any order and whether it makes sense or not: nothing panics, rooms are attended and quit in
-//! turn, and nothing is left behind.
+//! What other shards say, in any order and whether it makes sense or not: nothing panics, rooms are attended and quit
+//! in turn, and nothing is left behind.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
