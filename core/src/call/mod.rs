@@ -9,6 +9,7 @@
 //! ```
 
 mod ear;
+mod listener;
 mod mouth;
 mod own;
 
@@ -16,9 +17,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-use self::ear::Ear;
+pub(crate) use self::listener::Listener;
 use self::mouth::{Mouth, Sound};
-use self::own::OwnVoice;
 use crate::codec::{AnyEncoder, Encoder as _, EncoderSettings};
 use crate::jitter::JitterStats;
 use crate::limits::SPOKEN_BYTES_MAX;
@@ -28,7 +28,6 @@ use crate::session::media::Incoming;
 use crate::time::{Timestamp, earliest};
 use crate::voice::config::TurnConfig;
 use crate::voice::message::{AgentAsk, AgentPlan, CallTime, Heard, PlayoutState, VoiceEvent};
-use crate::voice::turns::TurnDetector;
 
 /// Names what is said among the sources that a sender may follow; there is no other in a call.
 const SPOKEN_SOURCE: u32 = 0;
@@ -36,15 +35,12 @@ const SPOKEN_SOURCE: u32 = 0;
 /// One call. Made when its session is opened; hears and speaks once that is connected.
 pub(crate) struct Call {
     opened: Timestamp,
-    plan: AgentPlan,
     /// The media section that it talks in.
     section: u8,
     /// What is spoken is coded so.
     codec: Codec,
-    ear: Option<Box<Ear>>,
-    detector: TurnDetector,
+    listener: Listener,
     mouth: Mouth,
-    own: OwnVoice,
     encoder: Option<AnyEncoder>,
     packet: [u8; SPOKEN_BYTES_MAX],
     sequence: u64,
@@ -54,7 +50,12 @@ pub(crate) struct Call {
 impl Call {
     /// A call in the first section of a plan that carries sound both ways in a codec of ours; `None`: there is none,
     /// and the session stays silent.
-    pub(crate) fn new(opened: Timestamp, plan: AgentPlan, session: &SessionPlan) -> Option<Self> {
+    pub(crate) fn new(
+        opened: Timestamp,
+        plan: AgentPlan,
+        session: &SessionPlan,
+        turns: TurnConfig,
+    ) -> Option<Self> {
         let mut sections = session.media.iter().zip(0_u8..);
         let (section, codec) = sections.find_map(|(media, section)| {
             let both = media.kind == MediaKind::Audio && media.send && media.receive;
@@ -63,16 +64,10 @@ impl Call {
         })?;
         Some(Self {
             opened,
-            plan,
             section,
             codec,
-            ear: None,
-            detector: TurnDetector::new(TurnConfig {
-                eagerness: plan.eagerness,
-                ..TurnConfig::default()
-            }),
+            listener: Listener::new(opened, plan, turns),
             mouth: Mouth::new(opened),
-            own: OwnVoice::new(),
             encoder: None,
             packet: [0; SPOKEN_BYTES_MAX],
             sequence: 0,
@@ -82,20 +77,9 @@ impl Call {
 
     /// Takes in a packet of the person's.
     pub(crate) fn handle_packet(&mut self, now: Timestamp, packet: &Incoming<'_>) {
-        if packet.media != self.section {
-            return;
+        if packet.media == self.section {
+            self.listener.handle_packet(now, packet);
         }
-        let ear = match &mut self.ear {
-            Some(ear) if ear.source().decodes(packet.codec) => ear,
-            Some(ear) if !ear.source().may_be_replaced(now) => return,
-            _ => {
-                let Some(ear) = Ear::new(now, self.plan, packet) else {
-                    return;
-                };
-                self.ear.insert(Box::new(ear))
-            }
-        };
-        ear.source_mut().insert(now, packet);
     }
 
     /// Does what the agent asks for.
@@ -123,20 +107,18 @@ impl Call {
                 self.mouth
                     .stop(now, utterance, PlayoutState::Cleared, heard);
             }
-            AgentAsk::Hint(hint) => self.detector.handle_hint(hint),
-            AgentAsk::Eagerness(eagerness) => self.detector.set_eagerness(eagerness),
+            AgentAsk::Hint(hint) => self.listener.handle_hint(hint),
+            AgentAsk::Eagerness(eagerness) => self.listener.set_eagerness(eagerness),
         }
     }
 
     /// Hears and decides what is due; speaking is [`Self::speak`]'s.
     pub(crate) fn handle_timeout(&mut self, now: Timestamp, stats: &mut VoiceStats) {
-        let Some(ear) = &mut self.ear else { return };
-        while let Some((at, mut features)) = ear.listen(now, self.opened, &mut self.heard, stats) {
-            stats.frames_heard += 1;
-            self.own.mark(&mut features);
-            self.detector.handle_playout(at, self.mouth.voice());
-            self.detector.handle_frame(at, &features);
-            while let Some(event) = self.detector.poll_event() {
+        while self
+            .listener
+            .listen(now, self.mouth.voice(), &mut self.heard, stats)
+        {
+            while let Some(event) = self.listener.poll_event() {
                 self.heard.push_back(Heard::Voice(event));
                 match event {
                     VoiceEvent::BargeCandidate { at, start } => {
@@ -169,7 +151,7 @@ impl Call {
     /// The packet of the agent's voice that is due, if any. To be called until there is none.
     pub(crate) fn speak(&mut self, now: Timestamp, stats: &mut VoiceStats) -> Option<Incoming<'_>> {
         let spoken = self.mouth.speak(now, &mut self.heard)?;
-        self.own.note_said(&spoken);
+        self.listener.note_said(&spoken);
         let (rate, settings) = (spoken.rate, EncoderSettings::STANDARD);
         // The rate changes between utterances, if at all.
         let encoder = match self.encoder.take() {
@@ -208,13 +190,12 @@ impl Call {
 
     /// What became of the person's packets.
     pub(crate) fn jitter_stats(&self) -> Option<JitterStats> {
-        self.ear.as_ref().map(|ear| ear.source().stats())
+        self.listener.jitter_stats()
     }
 
     /// When [`Self::handle_timeout`] or [`Self::speak`] is due.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
-        let ear = self.ear.as_ref().and_then(|ear| ear.deadline());
-        earliest(ear, self.mouth.deadline())
+        earliest(self.listener.deadline(), self.mouth.deadline())
     }
 }
 
@@ -230,7 +211,6 @@ const fn micros(duration: Duration) -> u64 {
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call")
-            .field("plan", &self.plan)
             .field("section", &self.section)
             .field("codec", &self.codec)
             .finish_non_exhaustive()

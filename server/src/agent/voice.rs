@@ -160,7 +160,8 @@ fn describe(heard: &Heard) -> Option<Value> {
     })
 }
 
-fn describe_voice(event: VoiceEvent) -> Option<Value> {
+/// A decision. Times are milliseconds of the call.
+pub(crate) fn describe_voice(event: VoiceEvent) -> Option<Value> {
     Some(match event {
         VoiceEvent::SpeechStarted { at, turn, start } | VoiceEvent::BargeIn { at, turn, start } => {
             json!({ "at": millis(at), "turn": turn.0, "start": millis(start) })

@@ -7,6 +7,7 @@ mod capture;
 mod journal;
 mod peer;
 mod server;
+mod turns;
 
 use std::time::Duration;
 
