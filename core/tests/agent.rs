@@ -318,7 +318,7 @@ fn a_recording_of_a_call_has_the_turns_of_the_call() {
             let payload = &payload[..length.expect("20 ms fit")];
             let number = call.packets;
             call.packets += 1;
-            // Some are lost, and some come late.
+            // Some are not there, and some come late.
             if number % 37 == 11 {
                 call.world.run_for(PACKET);
                 continue;
@@ -339,19 +339,29 @@ fn a_recording_of_a_call_has_the_turns_of_the_call() {
         2,
         "{decisions:?}"
     );
+    // The call was open before its first sample was there.
+    let before = sent[0].0.since(call.opened) - PACKET;
+    let expected: Vec<_> = decisions.iter().map(|it| earlier(*it, before)).collect();
+    let replayed = replayed(&sent);
+    let events = replayed.len().min(expected.len());
+    assert_eq!(replayed[..events], expected[..]);
+}
 
+/// What a replay hears of packets: when each arrived, its place and its payload.
+fn replayed(sent: &[(Timestamp, u32, Vec<u8>)]) -> Vec<VoiceEvent> {
     let codec = "opus/48000".parse().expect("a codec");
     let flow = Flow {
         source: "192.0.2.1:5004".parse().expect("an address"),
         destination: "192.0.2.2:5004".parse().expect("an address"),
     };
-    let packets = sent.iter().map(|(arrives, number, payload)| MediaPacket {
+    let packets = sent.iter().zip(1..);
+    let packets = packets.map(|((arrives, number, payload), sequence)| MediaPacket {
         flow,
         ssrc: 1,
         is_confirmed: true,
         arrived: Some(*arrives),
         codec: Some(&codec),
-        sequence: u64::from(*number),
+        sequence,
         timestamp: number * 960,
         marker: false,
         payload,
@@ -368,11 +378,7 @@ fn a_recording_of_a_call_has_the_turns_of_the_call() {
         hearing.insert(packet, &mut keep);
     }
     hearing.finish(&mut keep);
-    // The call was open before its first sample was there.
-    let before = sent[0].0.since(call.opened) - PACKET;
-    let expected: Vec<_> = decisions.iter().map(|it| earlier(*it, before)).collect();
-    let events = replayed.len().min(expected.len());
-    assert_eq!(replayed[..events], expected[..]);
+    replayed
 }
 
 /// The same decision in a call that began so much later.

@@ -4,11 +4,13 @@
 //!  packets -> jitter buffer -> decoder -+-> features -> turn detector -> decisions -+
 //!             (10 ms of the call's clock)|                                |  duck, stop |
 //!                                       +-> batches of sound ------------|-----------+-> Heard
+//!  packets of keys -> keypad --------------------------------------------------------+
 //!  AgentAsk -----------------------------------> queue -> gain <---------+
 //!                                                  +-> encoder -> packets (20 ms)
 //! ```
 
 mod ear;
+mod keypad;
 mod listener;
 mod mouth;
 mod own;
@@ -17,8 +19,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
+use self::keypad::Keypad;
 pub(crate) use self::listener::Listener;
-use self::mouth::{Mouth, Sound};
+use self::mouth::{Mouth, Said, Sound, Spoken};
 use crate::codec::{AnyEncoder, Encoder as _, EncoderSettings};
 use crate::jitter::JitterStats;
 use crate::limits::SPOKEN_BYTES_MAX;
@@ -28,6 +31,7 @@ use crate::session::media::Incoming;
 use crate::time::{Timestamp, earliest};
 use crate::voice::config::TurnConfig;
 use crate::voice::message::{AgentAsk, AgentPlan, CallTime, Heard, PlayoutState, VoiceEvent};
+use crate::wire::payload::event::REPORT_BYTES;
 
 /// Names what is said among the sources that a sender may follow; there is no other in a call.
 const SPOKEN_SOURCE: u32 = 0;
@@ -39,7 +43,10 @@ pub(crate) struct Call {
     section: u8,
     /// What is spoken is coded so.
     codec: Codec,
+    /// And keys that are pressed, if that was agreed.
+    events: Option<Codec>,
     listener: Listener,
+    keypad: Keypad,
     mouth: Mouth,
     encoder: Option<AnyEncoder>,
     packet: [u8; SPOKEN_BYTES_MAX],
@@ -57,16 +64,18 @@ impl Call {
         turns: TurnConfig,
     ) -> Option<Self> {
         let mut sections = session.media.iter().zip(0_u8..);
-        let (section, codec) = sections.find_map(|(media, section)| {
+        let (section, codec, events) = sections.find_map(|(media, section)| {
             let both = media.kind == MediaKind::Audio && media.send && media.receive;
             let codec = media.codecs.first().filter(|_| both)?;
-            Some((section, codec.codec))
+            Some((section, codec.codec, media.events()))
         })?;
         Some(Self {
             opened,
             section,
             codec,
+            events,
             listener: Listener::new(opened, plan, turns),
+            keypad: Keypad::default(),
             mouth: Mouth::new(opened),
             encoder: None,
             packet: [0; SPOKEN_BYTES_MAX],
@@ -77,7 +86,13 @@ impl Call {
 
     /// Takes in a packet of the person's.
     pub(crate) fn handle_packet(&mut self, now: Timestamp, packet: &Incoming<'_>) {
-        if packet.media == self.section {
+        if packet.media != self.section {
+            return;
+        }
+        if packet.codec.is_event() {
+            let told = self.keypad.handle_packet(now, self.opened, packet);
+            self.heard.extend(told.into_iter().flatten());
+        } else {
             self.listener.handle_packet(now, packet);
         }
     }
@@ -109,11 +124,15 @@ impl Call {
             }
             AgentAsk::Hint(hint) => self.listener.handle_hint(hint),
             AgentAsk::Eagerness(eagerness) => self.listener.set_eagerness(eagerness),
+            AgentAsk::Dtmf { digits } if self.events.is_some() => self.mouth.dial(now, &digits),
+            AgentAsk::Dtmf { .. } => {}
         }
     }
 
     /// Hears and decides what is due; speaking is [`Self::speak`]'s.
     pub(crate) fn handle_timeout(&mut self, now: Timestamp, stats: &mut VoiceStats) {
+        let let_go = self.keypad.handle_timeout(now, self.opened);
+        self.heard.extend(let_go);
         while self
             .listener
             .listen(now, self.mouth.voice(), &mut self.heard, stats)
@@ -150,28 +169,42 @@ impl Call {
 
     /// The packet of the agent's voice that is due, if any. To be called until there is none.
     pub(crate) fn speak(&mut self, now: Timestamp, stats: &mut VoiceStats) -> Option<Incoming<'_>> {
-        let spoken = self.mouth.speak(now, &mut self.heard)?;
-        self.listener.note_said(&spoken);
-        let (rate, settings) = (spoken.rate, EncoderSettings::STANDARD);
-        // The rate changes between utterances, if at all.
-        let encoder = match self.encoder.take() {
-            Some(encoder) if encoder.rate() == rate => encoder,
-            _ => AnyEncoder::new(self.codec, rate, settings).ok()?,
+        let said = self.mouth.speak(now, &mut self.heard)?;
+        let due = said.due();
+        let (codec, length, since, marker) = match said {
+            Said::Sound(spoken) => {
+                let Spoken { due, begins, .. } = spoken;
+                self.listener.note_said(&spoken);
+                let (rate, settings) = (spoken.rate, EncoderSettings::STANDARD);
+                // The rate changes between utterances, if at all.
+                let encoder = match self.encoder.take() {
+                    Some(encoder) if encoder.rate() == rate => encoder,
+                    _ => AnyEncoder::new(self.codec, rate, settings).ok()?,
+                };
+                let encoder = self.encoder.insert(encoder);
+                let length = encoder.encode(spoken.samples, &mut self.packet).ok()?;
+                (self.codec, length, due, begins)
+            }
+            Said::Key(key) => {
+                let codec = self.events?;
+                let report = key.report(codec.clock_rate()).write();
+                self.packet[..REPORT_BYTES].copy_from_slice(&report);
+                (codec, REPORT_BYTES, key.began, key.begins)
+            }
         };
-        let encoder = self.encoder.insert(encoder);
-        let length = encoder.encode(spoken.samples, &mut self.packet).ok()?;
         self.sequence += 1;
         stats.packets_spoken += 1;
-        let late = micros(now.since(spoken.due));
+        let late = micros(now.since(due));
         stats.speaking.note(&VOICE_DELAY_BOUNDS, late, 1);
-        let time = micros(spoken.due.since(self.opened));
+        // Keys are pressed on the clock of the sound that they are pressed in.
+        let time = micros(since.since(self.opened));
         Some(Incoming {
             media: self.section,
             ssrc: SPOKEN_SOURCE,
-            codec: self.codec,
+            codec,
             sequence: self.sequence,
             timestamp: (time * u64::from(self.codec.clock_rate()) / 1_000_000) as u32,
-            marker: spoken.begins,
+            marker,
             keyframe: false,
             payload: self.packet.get(..length)?,
             audio_level: None,
@@ -195,7 +228,8 @@ impl Call {
 
     /// When [`Self::handle_timeout`] or [`Self::speak`] is due.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
-        earliest(self.listener.deadline(), self.mouth.deadline())
+        let hears = earliest(self.listener.deadline(), self.keypad.deadline());
+        earliest(hears, self.mouth.deadline())
     }
 }
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::limits::{CONSENT_TIMEOUT, KEYFRAME_REQUEST_INTERVAL, REPORT_INTERVAL, SETUP_TIMEOUT};
 use crate::voice::config::TurnConfig;
 
-/// Numbers that decisions depend on. The default is that of [`limits`](crate::limits), or of what they are of, each with
-/// its reason there.
+/// Numbers that decisions depend on. The default is that of [`limits`](crate::limits), or of what they are of, each
+/// with its reason there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuning {
     /// Keyframe requests upstream per source are at least this far apart.

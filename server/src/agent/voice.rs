@@ -146,7 +146,15 @@ fn describe(heard: &Heard) -> Option<Value> {
         Heard::Mark { at, mark, reached } => {
             json!({ "at": millis(at), "mark": mark.0, "reached": reached })
         }
-        Heard::Dtmf { at, digit } => json!({ "at": millis(at), "digit": digit.to_string() }),
+        Heard::Dtmf {
+            at,
+            digit,
+            duration,
+        } => json!({
+            "at": millis(at),
+            "digit": digit.to_string(),
+            "duration": millis(CallTime(duration)),
+        }),
         Heard::Overflow {
             at,
             utterance,

@@ -111,10 +111,9 @@ fn other_numbers_decide_otherwise() {
         "{eager} {balanced} {patient}"
     );
     let late = [
-        "--set",
-        "voice.delay_min_ms=1900",
-        "--set",
-        "voice.sure=0.5",
+        "--set=voice.preset=balanced",
+        "--set=voice.delay_min_ms=1900",
+        "--set=voice.sure=0.5",
     ];
     assert!((1_900.0..1_950.0).contains(&delay(&late)));
 }
