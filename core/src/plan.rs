@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::ZeroizeOnDrop;
 
+use crate::audio::Rate;
 use crate::limits::{MID_BYTES_MAX, RID_BYTES_MAX};
 
 /// ICE short-term credentials (RFC 8445 §5.3). The password never shows in `Debug`.
@@ -100,14 +101,22 @@ pub enum Codec {
         /// `profile`, 0 when absent.
         profile: u8,
     },
+    /// RFC 4733: keys that are pressed, beside a codec of sound and in the place of it, on a clock of 8 or 48 kHz.
+    TelephoneEvent(Rate),
 }
 
 impl Codec {
+    /// Whether it is no codec of its own, but goes beside one.
+    #[must_use]
+    pub const fn is_event(self) -> bool {
+        matches!(self, Self::TelephoneEvent(_))
+    }
+
     /// Audio or video.
     #[must_use]
     pub const fn kind(self) -> MediaKind {
         match self {
-            Self::Opus | Self::Pcmu | Self::Pcma => MediaKind::Audio,
+            Self::Opus | Self::Pcmu | Self::Pcma | Self::TelephoneEvent(_) => MediaKind::Audio,
             Self::Vp8 | Self::Vp9 { .. } | Self::H264 { .. } | Self::Av1 { .. } => MediaKind::Video,
         }
     }
@@ -117,6 +126,7 @@ impl Codec {
     pub const fn clock_rate(self) -> u32 {
         match self {
             Self::Opus => 48_000,
+            Self::TelephoneEvent(rate) => rate.hz(),
             Self::Pcmu | Self::Pcma => 8_000,
             Self::Vp8 | Self::Vp9 { .. } | Self::H264 { .. } | Self::Av1 { .. } => 90_000,
         }
@@ -133,6 +143,7 @@ impl Codec {
             Self::Vp9 { .. } => "VP9",
             Self::H264 { .. } => "H264",
             Self::Av1 { .. } => "AV1",
+            Self::TelephoneEvent(_) => "telephone-event",
         }
     }
 
@@ -162,6 +173,7 @@ impl Codec {
                     profile: b,
                 },
             ) => mode_a == mode_b && h264_family(a) == h264_family(b),
+            (Self::TelephoneEvent(a), Self::TelephoneEvent(b)) => a.hz() == b.hz(),
             _ => false,
         }
     }
@@ -310,7 +322,7 @@ pub struct MediaPlan {
     pub receive: bool,
     /// We send to the peer.
     pub send: bool,
-    /// Codecs agreed, in order of preference; never empty.
+    /// Codecs agreed, in order of preference; never empty. Behind them stand telephone events, if those are agreed.
     pub codecs: Vec<CodecPlan>,
     /// Header extensions agreed.
     pub extensions: ExtensionIds,
@@ -318,6 +330,15 @@ pub struct MediaPlan {
     pub ssrcs: Vec<AnnouncedSsrc>,
     /// Simulcast renditions the peer sends: the one we took of its offer; empty without simulcast.
     pub rids: Vec<Rid>,
+}
+
+impl MediaPlan {
+    /// The telephone events agreed, if any: of several those on the clock of the first codec.
+    #[must_use]
+    pub fn events(&self) -> Option<Codec> {
+        let mut events = self.codecs.iter().filter(|it| it.codec.is_event());
+        events.next().map(|it| it.codec)
+    }
 }
 
 /// All a session must know of an answered offer.

@@ -11,7 +11,9 @@ use antiphon_core::codec::opus::{OpusDecoder, OpusEncoder};
 use antiphon_core::codec::{Decoder as _, Encoder as _, EncoderSettings};
 use antiphon_core::ids::SessionId;
 use antiphon_core::message::{Command, Event, Role};
+use antiphon_core::replay::{Flow, Hearing, MediaPacket};
 use antiphon_core::time::Timestamp;
+use antiphon_core::voice::config::TurnConfig;
 use antiphon_core::voice::message::{
     AgentAsk, AgentPlan, Heard, PlayoutState, UtteranceId, VoiceEvent,
 };
@@ -296,6 +298,101 @@ fn a_turn_ends_after_the_person_did_and_not_before() {
     let (decided, last) = (end.at.0 / 1_000, end.end.0 / 1_000);
     assert!(last.abs_diff(ended) <= 200, "{last}, spoke until {ended}");
     assert!((150..=1_500).contains(&(decided - ended)), "{decided}");
+}
+
+/// What a replay hears of a recording is what the call heard, to the microsecond and the last bit of probability.
+#[test]
+fn a_recording_of_a_call_has_the_turns_of_the_call() {
+    let mut call = Call::open();
+    let mut sent = Vec::new();
+    for sound in [
+        noise(2, 0.0005, 500 * 16),
+        voice(Rate::Hz16000, 1, 1_000 * 16),
+        noise(2, 0.0005, 2_500 * 16),
+        voice(Rate::Hz16000, 2, 800 * 16),
+        noise(2, 0.0005, 3_000 * 16),
+    ] {
+        for samples in sound.chunks_exact(SAMPLES) {
+            let mut payload = [0; 400];
+            let length = call.encoder.encode(samples, &mut payload);
+            let payload = &payload[..length.expect("20 ms fit")];
+            let number = call.packets;
+            call.packets += 1;
+            // Some are not there, and some come late.
+            if number % 37 == 11 {
+                call.world.run_for(PACKET);
+                continue;
+            }
+            let late = if number % 29 == 7 { 15 } else { 0 };
+            call.world.run_for(Duration::from_millis(late));
+            let arrives = call.world.now + call.world.link.delay;
+            sent.push((arrives, number, payload.to_vec()));
+            call.world.send(0, call.mid, number * 960, false, payload);
+            call.world.run_for(PACKET - Duration::from_millis(late));
+        }
+    }
+    call.world.run_for(Duration::from_secs(1));
+    let decisions = call.decisions();
+    let ended = |it: &VoiceEvent| matches!(it, VoiceEvent::Ended(_));
+    assert_eq!(
+        decisions.iter().filter(|it| ended(it)).count(),
+        2,
+        "{decisions:?}"
+    );
+    // The call was open before its first sample was there.
+    let before = sent[0].0.since(call.opened) - PACKET;
+    let expected: Vec<_> = decisions.iter().map(|it| earlier(*it, before)).collect();
+    let replayed = replayed(&sent);
+    let events = replayed.len().min(expected.len());
+    assert_eq!(replayed[..events], expected[..]);
+}
+
+/// What a replay hears of packets: when each arrived, its place and its payload.
+fn replayed(sent: &[(Timestamp, u32, Vec<u8>)]) -> Vec<VoiceEvent> {
+    let codec = "opus/48000".parse().expect("a codec");
+    let flow = Flow {
+        source: "192.0.2.1:5004".parse().expect("an address"),
+        destination: "192.0.2.2:5004".parse().expect("an address"),
+    };
+    let packets = sent.iter().zip(1..);
+    let packets = packets.map(|((arrives, number, payload), sequence)| MediaPacket {
+        flow,
+        ssrc: 1,
+        is_confirmed: true,
+        arrived: Some(*arrives),
+        codec: Some(&codec),
+        sequence,
+        timestamp: number * 960,
+        marker: false,
+        payload,
+    });
+    let packets: Vec<_> = packets.collect();
+    let mut hearing = Hearing::new(&packets[0], TurnConfig::default()).expect("it is sound");
+    let mut replayed = Vec::new();
+    let mut keep = |heard: Heard| {
+        if let Heard::Voice(event) = heard {
+            replayed.push(event);
+        }
+    };
+    for packet in &packets {
+        hearing.insert(packet, &mut keep);
+    }
+    hearing.finish(&mut keep);
+    replayed
+}
+
+/// The same decision in a call that began so much later.
+fn earlier(event: VoiceEvent, by: Duration) -> VoiceEvent {
+    let mut value = serde_json::to_value(event).expect("it is written");
+    let fields = value.as_object_mut().expect("a variant");
+    for (_, field) in fields.iter_mut() {
+        for name in ["at", "start", "end"] {
+            if let Some(time) = field.get(name).and_then(serde_json::Value::as_u64) {
+                field[name] = (time - by.as_micros() as u64).into();
+            }
+        }
+    }
+    serde_json::from_value(value).expect("it is read")
 }
 
 #[test]

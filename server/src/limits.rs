@@ -207,6 +207,9 @@ pub const JOURNAL_FILE_BYTES_MAX: u64 = 4 << 30;
 
 // --- Sound of a capture ---
 
+/// Streams of one replay whose turns are heard: each has a decoder and analyser of about 100 KiB.
+pub const HEARD_STREAMS_MAX: usize = 512;
+
 /// WAV files of one replay: each is open until the end, and a process may have 1,024.
 pub const WAV_FILES_MAX: usize = 512;
 /// Bytes of samples in all of them together: what one such file can say that it has. 12 hours of Opus.

@@ -181,7 +181,11 @@ async fn open(offered: Described, part: Part) -> Result<Response<Body>, Problem>
     let (seat, agent) = match part {
         Part::Echo => (None, None),
         Part::Seat(seat) => (Some(seat), None),
-        Part::Agent(summons) => (None, Some(app.agents.summon(summons).await?)),
+        Part::Agent(summons) => {
+            let mut sections = negotiated.plan().media.iter();
+            let dtmf = sections.any(|section| section.events().is_some());
+            (None, Some(app.agents.summon(summons, dtmf).await?))
+        }
     };
     // The server may have begun to stop since.
     app.check_open()?;

@@ -30,10 +30,10 @@ const AHEAD: Duration = Duration::from_millis(20);
 /// So much sound may come at once; what is beyond waits, as whoever sends faster than time passes must not cost more
 /// than that.
 const BURST_MAX: Duration = Duration::from_millis(500);
-/// A model's judgement holds for so long after the sound it is of: its window, and the way to it and back.
-const JUDGEMENT_FRESH: Duration = Duration::from_millis(150);
 /// What a frame takes of it: a little less than it lasts, as a sender's clock may be fast.
 const FRAME_COST: Duration = Duration::from_micros(9_800);
+/// A model's judgement holds for so long after the sound it is of: its window, and the way to it and back.
+const JUDGEMENT_FRESH: Duration = Duration::from_millis(150);
 
 /// Jitter buffer, decoder and analyser of one person.
 pub(super) struct Ear {

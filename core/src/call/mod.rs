@@ -4,11 +4,14 @@
 //!  packets -> jitter buffer -> decoder -+-> features -> turn detector -> decisions -+
 //!             (10 ms of the call's clock)|                                |  duck, stop |
 //!                                       +-> batches of sound ------------|-----------+-> Heard
+//!  packets of keys -> keypad --------------------------------------------------------+
 //!  AgentAsk -----------------------------------> queue -> gain <---------+
 //!                                                  +-> encoder -> packets (20 ms)
 //! ```
 
 mod ear;
+mod keypad;
+mod listener;
 mod mouth;
 mod own;
 
@@ -16,9 +19,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-use self::ear::Ear;
-use self::mouth::{Mouth, Sound};
-use self::own::OwnVoice;
+use self::keypad::Keypad;
+pub(crate) use self::listener::Listener;
+use self::mouth::{Mouth, Said, Sound, Spoken};
 use crate::codec::{AnyEncoder, Encoder as _, EncoderSettings};
 use crate::jitter::JitterStats;
 use crate::limits::SPOKEN_BYTES_MAX;
@@ -27,10 +30,8 @@ use crate::plan::{Codec, MediaKind, SessionPlan};
 use crate::session::media::Incoming;
 use crate::time::{Timestamp, earliest};
 use crate::voice::config::TurnConfig;
-use crate::voice::message::{
-    AgentAsk, AgentPlan, CallTime, Heard, Judgement, PlayoutState, VoiceEvent,
-};
-use crate::voice::turns::TurnDetector;
+use crate::voice::message::{AgentAsk, AgentPlan, CallTime, Heard, PlayoutState, VoiceEvent};
+use crate::wire::payload::event::REPORT_BYTES;
 
 /// Names what is said among the sources that a sender may follow; there is no other in a call.
 const SPOKEN_SOURCE: u32 = 0;
@@ -38,15 +39,15 @@ const SPOKEN_SOURCE: u32 = 0;
 /// One call. Made when its session is opened; hears and speaks once that is connected.
 pub(crate) struct Call {
     opened: Timestamp,
-    plan: AgentPlan,
     /// The media section that it talks in.
     section: u8,
     /// What is spoken is coded so.
     codec: Codec,
-    ear: Option<Box<Ear>>,
-    detector: TurnDetector,
+    /// And keys that are pressed, if that was agreed.
+    events: Option<Codec>,
+    listener: Listener,
+    keypad: Keypad,
     mouth: Mouth,
-    own: OwnVoice,
     encoder: Option<AnyEncoder>,
     packet: [u8; SPOKEN_BYTES_MAX],
     sequence: u64,
@@ -56,25 +57,26 @@ pub(crate) struct Call {
 impl Call {
     /// A call in the first section of a plan that carries sound both ways in a codec of ours; `None`: there is none,
     /// and the session stays silent.
-    pub(crate) fn new(opened: Timestamp, plan: AgentPlan, session: &SessionPlan) -> Option<Self> {
+    pub(crate) fn new(
+        opened: Timestamp,
+        plan: AgentPlan,
+        session: &SessionPlan,
+        turns: TurnConfig,
+    ) -> Option<Self> {
         let mut sections = session.media.iter().zip(0_u8..);
-        let (section, codec) = sections.find_map(|(media, section)| {
+        let (section, codec, events) = sections.find_map(|(media, section)| {
             let both = media.kind == MediaKind::Audio && media.send && media.receive;
             let codec = media.codecs.first().filter(|_| both)?;
-            Some((section, codec.codec))
+            Some((section, codec.codec, media.events()))
         })?;
         Some(Self {
             opened,
-            plan,
             section,
             codec,
-            ear: None,
-            detector: TurnDetector::new(TurnConfig {
-                eagerness: plan.eagerness,
-                ..TurnConfig::default()
-            }),
+            events,
+            listener: Listener::new(opened, plan, turns),
+            keypad: Keypad::default(),
             mouth: Mouth::new(opened),
-            own: OwnVoice::new(),
             encoder: None,
             packet: [0; SPOKEN_BYTES_MAX],
             sequence: 0,
@@ -87,17 +89,12 @@ impl Call {
         if packet.media != self.section {
             return;
         }
-        let ear = match &mut self.ear {
-            Some(ear) if ear.source().decodes(packet.codec) => ear,
-            Some(ear) if !ear.source().may_be_replaced(now) => return,
-            _ => {
-                let Some(ear) = Ear::new(now, self.plan, packet) else {
-                    return;
-                };
-                self.ear.insert(Box::new(ear))
-            }
-        };
-        ear.source_mut().insert(now, packet);
+        if packet.codec.is_event() {
+            let told = self.keypad.handle_packet(now, self.opened, packet);
+            self.heard.extend(told.into_iter().flatten());
+        } else {
+            self.listener.handle_packet(now, packet);
+        }
     }
 
     /// Does what the agent asks for.
@@ -125,28 +122,23 @@ impl Call {
                 self.mouth
                     .stop(now, utterance, PlayoutState::Cleared, heard);
             }
-            AgentAsk::Hint(hint) => self.detector.handle_hint(hint),
-            AgentAsk::Eagerness(eagerness) => self.detector.set_eagerness(eagerness),
-            AgentAsk::Judgement(Judgement::Speech { at, probability }) => {
-                if let Some(ear) = &mut self.ear {
-                    ear.note_judgement(at, probability);
-                }
-            }
-            AgentAsk::Judgement(Judgement::Complete { turn, probability }) => {
-                self.detector.handle_judgement(turn, probability);
-            }
+            AgentAsk::Hint(hint) => self.listener.handle_hint(hint),
+            AgentAsk::Eagerness(eagerness) => self.listener.set_eagerness(eagerness),
+            AgentAsk::Judgement(judgement) => self.listener.handle_judgement(judgement),
+            AgentAsk::Dtmf { digits } if self.events.is_some() => self.mouth.dial(now, &digits),
+            AgentAsk::Dtmf { .. } => {}
         }
     }
 
     /// Hears and decides what is due; speaking is [`Self::speak`]'s.
     pub(crate) fn handle_timeout(&mut self, now: Timestamp, stats: &mut VoiceStats) {
-        let Some(ear) = &mut self.ear else { return };
-        while let Some((at, mut features)) = ear.listen(now, self.opened, &mut self.heard, stats) {
-            stats.frames_heard += 1;
-            self.own.mark(&mut features);
-            self.detector.handle_playout(at, self.mouth.voice());
-            self.detector.handle_frame(at, &features);
-            while let Some(event) = self.detector.poll_event() {
+        let let_go = self.keypad.handle_timeout(now, self.opened);
+        self.heard.extend(let_go);
+        while self
+            .listener
+            .listen(now, self.mouth.voice(), &mut self.heard, stats)
+        {
+            while let Some(event) = self.listener.poll_event() {
                 self.heard.push_back(Heard::Voice(event));
                 match event {
                     VoiceEvent::BargeCandidate { at, start } => {
@@ -178,28 +170,42 @@ impl Call {
 
     /// The packet of the agent's voice that is due, if any. To be called until there is none.
     pub(crate) fn speak(&mut self, now: Timestamp, stats: &mut VoiceStats) -> Option<Incoming<'_>> {
-        let spoken = self.mouth.speak(now, &mut self.heard)?;
-        self.own.note_said(&spoken);
-        let (rate, settings) = (spoken.rate, EncoderSettings::STANDARD);
-        // The rate changes between utterances, if at all.
-        let encoder = match self.encoder.take() {
-            Some(encoder) if encoder.rate() == rate => encoder,
-            _ => AnyEncoder::new(self.codec, rate, settings).ok()?,
+        let said = self.mouth.speak(now, &mut self.heard)?;
+        let due = said.due();
+        let (codec, length, since, marker) = match said {
+            Said::Sound(spoken) => {
+                let Spoken { due, begins, .. } = spoken;
+                self.listener.note_said(&spoken);
+                let (rate, settings) = (spoken.rate, EncoderSettings::STANDARD);
+                // The rate changes between utterances, if at all.
+                let encoder = match self.encoder.take() {
+                    Some(encoder) if encoder.rate() == rate => encoder,
+                    _ => AnyEncoder::new(self.codec, rate, settings).ok()?,
+                };
+                let encoder = self.encoder.insert(encoder);
+                let length = encoder.encode(spoken.samples, &mut self.packet).ok()?;
+                (self.codec, length, due, begins)
+            }
+            Said::Key(key) => {
+                let codec = self.events?;
+                let report = key.report(codec.clock_rate()).write();
+                self.packet[..REPORT_BYTES].copy_from_slice(&report);
+                (codec, REPORT_BYTES, key.began, key.begins)
+            }
         };
-        let encoder = self.encoder.insert(encoder);
-        let length = encoder.encode(spoken.samples, &mut self.packet).ok()?;
         self.sequence += 1;
         stats.packets_spoken += 1;
-        let late = micros(now.since(spoken.due));
+        let late = micros(now.since(due));
         stats.speaking.note(&VOICE_DELAY_BOUNDS, late, 1);
-        let time = micros(spoken.due.since(self.opened));
+        // Keys are pressed on the clock of the sound that they are pressed in.
+        let time = micros(since.since(self.opened));
         Some(Incoming {
             media: self.section,
             ssrc: SPOKEN_SOURCE,
-            codec: self.codec,
+            codec,
             sequence: self.sequence,
             timestamp: (time * u64::from(self.codec.clock_rate()) / 1_000_000) as u32,
-            marker: spoken.begins,
+            marker,
             keyframe: false,
             payload: self.packet.get(..length)?,
             audio_level: None,
@@ -218,13 +224,13 @@ impl Call {
 
     /// What became of the person's packets.
     pub(crate) fn jitter_stats(&self) -> Option<JitterStats> {
-        self.ear.as_ref().map(|ear| ear.source().stats())
+        self.listener.jitter_stats()
     }
 
     /// When [`Self::handle_timeout`] or [`Self::speak`] is due.
     pub(crate) fn deadline(&self) -> Option<Timestamp> {
-        let ear = self.ear.as_ref().and_then(|ear| ear.deadline());
-        earliest(ear, self.mouth.deadline())
+        let hears = earliest(self.listener.deadline(), self.keypad.deadline());
+        earliest(hears, self.mouth.deadline())
     }
 }
 
@@ -240,7 +246,6 @@ const fn micros(duration: Duration) -> u64 {
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call")
-            .field("plan", &self.plan)
             .field("section", &self.section)
             .field("codec", &self.codec)
             .finish_non_exhaustive()

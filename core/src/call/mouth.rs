@@ -1,13 +1,16 @@
-//! What an agent says: queued as it comes, however fast that is, and sent in real time.
+//! What an agent says, and which keys it presses: queued as it comes, however fast that is, and sent in real time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::audio::{FRAME_SAMPLES_MAX, Rate};
-use crate::limits::{CLEARED_UTTERANCES_MAX, PLAYOUT_ITEMS_MAX, PLAYOUT_QUEUE_MAX};
+use crate::limits::{
+    CLEARED_UTTERANCES_MAX, DIALLED_KEYS_MAX, PLAYOUT_ITEMS_MAX, PLAYOUT_QUEUE_MAX,
+};
 use crate::time::{Timestamp, earliest};
 use crate::voice::message::{CallTime, Heard, MarkId, PlayoutState, UtteranceId};
 use crate::voice::turns::AgentVoice;
+use crate::wire::payload::event::{Report, event_of};
 
 /// Sound of one packet.
 const PACKET: Duration = Duration::from_millis(20);
@@ -19,6 +22,54 @@ const PIECE_WAIT: Duration = Duration::from_millis(100);
 const LATE_MAX: Duration = Duration::from_millis(100);
 /// How loud the agent is while it may be being interrupted: -12 dB.
 const DUCKED: f32 = 0.251;
+
+/// Packets of one key, the last of them of silence: 100 ms of it, its end said twice more (RFC 4733 §2.5.1.4), and
+/// 60 ms until the next one. Exchanges take 40 ms of each (ITU-T Q.24), and browsers wait 70.
+const KEY_PACKETS: u8 = 8;
+/// Packets from which its end is said.
+const KEY_HELD: u8 = 5;
+
+/// What one packet is made of.
+#[derive(Debug)]
+pub(super) enum Said<'a> {
+    Sound(Spoken<'a>),
+    Key(Pressed),
+}
+
+impl Said<'_> {
+    /// When it is due.
+    pub(super) const fn due(&self) -> Timestamp {
+        match self {
+            Self::Sound(spoken) => spoken.due,
+            Self::Key(key) => key.due,
+        }
+    }
+}
+
+/// A key, as far as one packet says it was pressed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pressed {
+    event: u8,
+    packet: u8,
+    pub(super) due: Timestamp,
+    /// When it was pressed.
+    pub(super) began: Timestamp,
+    /// It is the first of the key's packets.
+    pub(super) begins: bool,
+}
+
+impl Pressed {
+    /// On a clock of so many units a second.
+    pub(super) fn report(&self, clock_rate: u32) -> Report {
+        let held = u32::from((self.packet + 1).min(KEY_HELD));
+        Report {
+            event: self.event,
+            end: self.packet + 1 >= KEY_HELD,
+            // 100 ms of 48 kHz are 4,800.
+            duration: (held * (clock_rate / 50)) as u16,
+        }
+    }
+}
 
 /// One packet's sound, lent to be encoded.
 #[derive(Debug)]
@@ -48,20 +99,22 @@ enum Item {
     /// And how many of its samples were taken.
     Sound(Sound, usize),
     Mark(MarkId),
+    /// Keys to be pressed, the last one first.
+    Keys(Vec<u8>),
 }
 
 impl Item {
     const fn samples(&self) -> usize {
         match self {
             Self::Sound(sound, taken) => sound.pcm.len() / 2 - *taken,
-            Self::Mark(_) => 0,
+            Self::Mark(_) | Self::Keys(_) => 0,
         }
     }
 
     const fn micros(&self) -> u64 {
         match self {
             Self::Sound(sound, _) => micros(self.samples(), sound.rate),
-            Self::Mark(_) => 0,
+            Self::Mark(_) | Self::Keys(_) => 0,
         }
     }
 }
@@ -84,6 +137,8 @@ pub(super) struct Mouth {
     /// Microseconds of sound in it.
     queued: u64,
     playing: Option<Playing>,
+    /// The key that is pressed, and how many of its packets were sent.
+    key: Option<Pressed>,
     /// Utterances of which nothing more is taken.
     cleared: VecDeque<UtteranceId>,
     /// When the next packet is due; `None` while nothing is said.
@@ -106,6 +161,7 @@ impl Mouth {
             queue: VecDeque::new(),
             queued: 0,
             playing: None,
+            key: None,
             cleared: VecDeque::new(),
             next: None,
             flush: None,
@@ -119,12 +175,12 @@ impl Mouth {
 
     /// What the turn detector must know of it.
     pub(super) fn voice(&self) -> AgentVoice {
-        if self.next.is_none() || self.tail.is_some() {
+        if self.next.is_none() || self.tail.is_some() || self.key.is_some() {
             return AgentVoice::Silent;
         }
         let sounds = self.queue.iter().rev().filter_map(|item| match item {
             Item::Sound(sound, _) => Some(sound),
-            Item::Mark(_) => None,
+            Item::Mark(_) | Item::Keys(_) => None,
         });
         let ends = match sounds.map(|sound| sound.last).next() {
             Some(last) => last,
@@ -173,10 +229,24 @@ impl Mouth {
         }
     }
 
+    /// Presses keys behind what is queued. A full queue takes none.
+    pub(super) fn dial(&mut self, now: Timestamp, digits: &str) {
+        let keys = digits.chars().filter_map(event_of).take(DIALLED_KEYS_MAX);
+        let mut keys: Vec<_> = keys.collect();
+        if keys.is_empty() || self.queue.len() >= PLAYOUT_ITEMS_MAX {
+            return;
+        }
+        keys.reverse();
+        self.queue.push_back(Item::Keys(keys));
+        if self.next.is_none() {
+            self.begin(now);
+        }
+    }
+
     /// Tells when what was queued so far has been sent. One mark too many is told at once, as not reached.
     pub(super) fn mark(&mut self, now: Timestamp, mark: MarkId, heard: &mut VecDeque<Heard>) {
         let at = self.call_time(now);
-        let reached = self.queue.is_empty();
+        let reached = self.queue.is_empty() && self.key.is_none();
         if reached || self.queue.len() >= PLAYOUT_ITEMS_MAX {
             heard.push_back(Heard::Mark { at, mark, reached });
         } else {
@@ -197,7 +267,7 @@ impl Mouth {
         let playing = self
             .playing
             .filter(|it| concerns(it.utterance) && !it.ended);
-        if let Some(playing) = playing.filter(|_| self.next.is_some()) {
+        if let Some(playing) = playing.filter(|_| self.next.is_some() && self.key.is_none()) {
             self.tail = self.fade(playing.utterance);
         }
         let mut stopped: Vec<_> = playing.map(|it| it.utterance).into_iter().collect();
@@ -208,7 +278,7 @@ impl Mouth {
                 }
                 false
             }
-            Item::Sound(..) => true,
+            Item::Sound(..) | Item::Keys(_) => true,
             Item::Mark(mark) => {
                 if utterance.is_none() {
                     let (mark, reached) = (*mark, false);
@@ -252,7 +322,7 @@ impl Mouth {
         &mut self,
         now: Timestamp,
         heard: &mut VecDeque<Heard>,
-    ) -> Option<Spoken<'_>> {
+    ) -> Option<Said<'_>> {
         let flushes = self.flush.is_some_and(|flush| flush <= now);
         let due = match self.next {
             Some(next) if next <= now => next,
@@ -260,6 +330,17 @@ impl Mouth {
             _ => return None,
         };
         let due = if now.since(due) > LATE_MAX { now } else { due };
+        if self.tail.is_none() && self.press(due) {
+            (self.next, self.flush) = (Some(due + PACKET), None);
+            self.begins = true;
+            // The last of a key's packets is silence.
+            let key = self.key.filter(|key| key.packet < KEY_PACKETS - 1);
+            if key.is_none() {
+                self.key = None;
+                self.pass_marks(now, heard);
+            }
+            return key.map(Said::Key);
+        }
         let filled = match self.tail.take() {
             Some(rate) => Some((packet_samples(rate), rate)),
             None => self.fill(now, flushes, heard),
@@ -272,12 +353,35 @@ impl Mouth {
         };
         (self.next, self.flush) = (Some(due + PACKET), None);
         let begins = std::mem::take(&mut self.begins);
-        Some(Spoken {
+        Some(Said::Sound(Spoken {
             samples: &self.frame[..samples],
             rate,
             due,
             begins,
-        })
+        }))
+    }
+
+    /// Goes on with the key that is pressed, or begins with the next if its turn has come; whether there is one.
+    fn press(&mut self, due: Timestamp) -> bool {
+        if let Some(key) = &mut self.key {
+            (key.packet, key.due, key.begins) = (key.packet + 1, due, false);
+            return true;
+        }
+        let Some(Item::Keys(keys)) = self.queue.front_mut() else {
+            return false;
+        };
+        let event = keys.pop();
+        if keys.is_empty() {
+            self.queue.pop_front();
+        }
+        self.key = event.map(|event| Pressed {
+            event,
+            packet: 0,
+            due,
+            began: due,
+            begins: true,
+        });
+        event.is_some()
     }
 
     fn call_time(&self, now: Timestamp) -> CallTime {
@@ -293,12 +397,16 @@ impl Mouth {
         }
     }
 
-    /// Whether a whole packet is there, or the end of what is said.
+    /// Whether a whole packet is there, or the end of what is said: keys are that too.
     fn is_enough(&self) -> bool {
         let mut samples = 0;
         self.queue.iter().any(|item| {
             samples += item.samples();
-            matches!(item, Item::Sound(sound, _) if sound.last || samples >= packet_samples(sound.rate))
+            match item {
+                Item::Sound(sound, _) => sound.last || samples >= packet_samples(sound.rate),
+                Item::Keys(_) => true,
+                Item::Mark(_) => false,
+            }
         })
     }
 
@@ -314,9 +422,13 @@ impl Mouth {
         let mut filled = 0;
         if flushes || self.is_enough() {
             while let Some(item) = self.queue.front() {
-                let Item::Sound(sound, _) = item else {
-                    self.pass_mark(now, heard);
-                    continue;
+                let sound = match item {
+                    Item::Sound(sound, _) => sound,
+                    Item::Mark(_) => {
+                        self.pass_marks(now, heard);
+                        continue;
+                    }
+                    Item::Keys(_) => break,
                 };
                 let room = packet_samples(sound.rate) - filled;
                 if room == 0 || rate.is_some_and(|rate| rate != sound.rate) {
@@ -338,10 +450,12 @@ impl Mouth {
         Some((samples, rate))
     }
 
-    fn pass_mark(&mut self, now: Timestamp, heard: &mut VecDeque<Heard>) {
-        if let Some(Item::Mark(mark)) = self.queue.pop_front() {
+    /// Tells the marks that what was said has come to.
+    fn pass_marks(&mut self, now: Timestamp, heard: &mut VecDeque<Heard>) {
+        while let Some(&Item::Mark(mark)) = self.queue.front() {
             let (at, reached) = (self.call_time(now), true);
             heard.push_back(Heard::Mark { at, mark, reached });
+            self.queue.pop_front();
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use arbitrary::{Arbitrary, Unstructured};
 
+use crate::audio::Rate;
 use crate::plan::{AnnouncedSsrc, Codec, DtlsRole, Fingerprint, MediaKind, MediaPlan, SessionPlan};
 use crate::sdp::{Negotiated, Offer, Purpose};
 
@@ -19,7 +20,11 @@ const AUDIO: [Known; 5] = [
     ("PCMU/8000", "", Some(Codec::Pcmu)),
     ("pcma/8000", "", Some(Codec::Pcma)),
     ("red/48000/2", "111/111", None),
-    ("telephone-event/8000", "", None),
+    (
+        "telephone-event/8000",
+        "0-15",
+        Some(Codec::TelephoneEvent(Rate::Hz8000)),
+    ),
 ];
 
 const VIDEO: [Known; 6] = [
@@ -240,13 +245,22 @@ impl Section {
         );
         assert!((sends || !media.receive) && (receives || !media.send));
         let truth = self.truth();
-        assert!(!media.codecs.is_empty());
+        // Keys are pressed in a stream of something else.
+        let mut codecs = media.codecs.iter().map(|codec| codec.codec);
+        assert!(codecs.next().is_some_and(|first| !first.is_event()));
+        assert!(codecs.is_sorted_by_key(Codec::is_event));
         for codec in &media.codecs {
             let agreed = (Some(codec.codec), codec.rtx_payload_type);
             assert_eq!(truth.get(&codec.payload_type), Some(&agreed));
         }
         assert!(
-            media.send || media.codecs.len() == 1,
+            media.send
+                || media
+                    .codecs
+                    .iter()
+                    .filter(|it| !it.codec.is_event())
+                    .count()
+                    == 1,
             "what we receive has one codec"
         );
         let ids = &media.extensions;

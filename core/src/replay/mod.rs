@@ -18,6 +18,7 @@
 mod assembly;
 mod codec;
 mod file;
+mod hearing;
 mod hello;
 mod keys;
 mod layers;
@@ -28,6 +29,7 @@ mod stream;
 
 pub use codec::{Codec, CodecError, Codecs};
 pub use file::{CaptureError, CaptureReader, Frame, Item};
+pub use hearing::Hearing;
 pub use keys::{CaptureProfile, KeyLog};
 pub use playout::{Playout, PlayoutReport};
 pub use report::{Flow, Report, Skip, SrtpReport, StreamReport, Totals};

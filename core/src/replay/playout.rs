@@ -156,7 +156,7 @@ impl Playout {
 }
 
 /// The codec of a name, if it has a decoder of ours.
-fn known(codec: &Codec) -> Option<plan::Codec> {
+pub(super) fn known(codec: &Codec) -> Option<plan::Codec> {
     let known = [plan::Codec::Opus, plan::Codec::Pcmu, plan::Codec::Pcma];
     let mut known = known.into_iter();
     known.find(|known| known.name().eq_ignore_ascii_case(codec.name()))

@@ -1,6 +1,7 @@
 //! Payload formats of one media section: rtpmap, fmtp and rtcp-fb by payload type, and which of
 //! them are codecs of ours.
 
+use crate::audio::Rate;
 use crate::limits::SDP_PAYLOAD_TYPES_MAX;
 use crate::plan::{Codec, Feedback, MediaKind};
 
@@ -147,7 +148,7 @@ impl<'a> Formats<'a> {
 }
 
 impl Format<'_> {
-    /// The codec of ours this is, or `None`: redundancy, comfort noise, tones and what we do not
+    /// The codec of ours this is, or `None`: redundancy, comfort noise and what we do not
     /// know.
     pub(super) fn codec(&self, kind: MediaKind) -> Option<Codec> {
         let Some(rtpmap) = self.rtpmap else {
@@ -162,6 +163,11 @@ impl Format<'_> {
         let name = parts.next()?.to_ascii_lowercase();
         let codec = match name.as_str() {
             "opus" => Codec::Opus,
+            "telephone-event" => Codec::TelephoneEvent(match parts.clone().next()?.trim() {
+                "8000" => Rate::Hz8000,
+                "48000" => Rate::Hz48000,
+                _ => return None,
+            }),
             "pcmu" => Codec::Pcmu,
             "pcma" => Codec::Pcma,
             "vp8" => Codec::Vp8,

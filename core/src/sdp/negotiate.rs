@@ -307,18 +307,18 @@ fn decide_direction(purpose: &Purpose, offered: Direction) -> Result<Direction, 
 }
 
 /// What we receive gets exactly one codec, so that a track has one known codec for all its
-/// subscribers. What we only send gets every common one, so that another publisher needs no
-/// renegotiation.
+/// subscribers, and telephone events beside it. What we only send gets every common one, so that
+/// another publisher needs no renegotiation.
 fn decide_codecs<'s, 'a>(
     section: &'s Section<'a>,
     kind: MediaKind,
     purpose: &Purpose,
 ) -> Vec<(&'s Format<'a>, Codec)> {
-    let mut common: Vec<_> = section
+    let (events, mut common): (Vec<_>, Vec<_>) = section
         .formats
         .iter()
         .filter_map(|format| format.codec(kind).map(|codec| (format, codec)))
-        .collect();
+        .partition(|(_, codec)| codec.is_event());
     match purpose {
         Purpose::Echo | Purpose::Agent => common.truncate(1),
         Purpose::Publish { prefer } => {
@@ -335,7 +335,31 @@ fn decide_codecs<'s, 'a>(
             common.truncate(CODECS_MAX);
         }
     }
+    common.extend(decide_events(events, &common));
     common
+}
+
+/// Keys that are pressed go on the clock of the sound that they are pressed in (RFC 4733 §2.1): of
+/// each codec's clock the first format. From a peer that has none such (Firefox, with Opus) those
+/// of 8 kHz are better than none.
+fn decide_events<'s, 'a>(
+    events: Vec<(&'s Format<'a>, Codec)>,
+    codecs: &[(&Format<'_>, Codec)],
+) -> Vec<(&'s Format<'a>, Codec)> {
+    let mut agreed: Vec<(&Format<'_>, Codec)> = Vec::new();
+    for (_, codec) in codecs {
+        let clock = codec.clock_rate();
+        let fits = |(_, event): &&(&Format<'_>, Codec)| event.clock_rate() == clock;
+        if agreed.iter().any(|event| fits(&event)) {
+            continue;
+        }
+        agreed.extend(events.iter().find(fits));
+    }
+    if agreed.is_empty() && !codecs.is_empty() {
+        let telephony = |(_, event): &&(&Format<'_>, Codec)| event.clock_rate() == 8_000;
+        agreed.extend(events.iter().find(telephony));
+    }
+    agreed
 }
 
 fn decide_formats(

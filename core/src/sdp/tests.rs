@@ -136,6 +136,7 @@ fn summary(negotiated: &Negotiated) -> String {
                     format!("H264-{profile:04x}-{packetization_mode}")
                 }
                 Codec::Vp9 { profile } => format!("VP9-{profile}"),
+                Codec::TelephoneEvent(rate) => format!("event{}", rate.hz() / 1_000),
                 codec => codec.name().to_owned(),
             };
             let rtx = plan

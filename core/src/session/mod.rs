@@ -167,7 +167,7 @@ impl Session {
         let dtls_role = plan.dtls_role;
         let (media, sources) = Media::new(plan, config.tuning, rng);
         let call = match role {
-            Role::Agent(agent) => Call::new(clocks.0, agent, media.plan()),
+            Role::Agent(agent) => Call::new(clocks.0, agent, media.plan(), config.tuning.turns),
             _ => None,
         };
         let identity = &config.identity;

@@ -47,7 +47,7 @@ impl Shard {
         let Role::Publish { room, participant } = role else {
             return;
         };
-        if packet.codec.kind() != MediaKind::Audio {
+        if packet.codec.kind() != MediaKind::Audio || packet.codec.is_event() {
             return;
         }
         let now = self.now;

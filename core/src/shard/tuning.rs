@@ -5,8 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{CONSENT_TIMEOUT, KEYFRAME_REQUEST_INTERVAL, REPORT_INTERVAL, SETUP_TIMEOUT};
+use crate::voice::config::TurnConfig;
 
-/// Numbers that decisions depend on. The default is that of [`limits`](crate::limits), each with its reason there.
+/// Numbers that decisions depend on. The default is that of [`limits`](crate::limits), or of what they are of, each
+/// with its reason there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuning {
     /// Keyframe requests upstream per source are at least this far apart.
@@ -17,6 +19,10 @@ pub struct Tuning {
     pub consent_timeout: Duration,
     /// A session that never connected is reaped after this.
     pub setup_timeout: Duration,
+    /// When turns end and who interrupts, in calls with agents. No server has another than the default, so that a
+    /// journal does not say it.
+    #[serde(skip)]
+    pub turns: TurnConfig,
 }
 
 impl Default for Tuning {
@@ -26,6 +32,7 @@ impl Default for Tuning {
             report_interval: REPORT_INTERVAL,
             consent_timeout: CONSENT_TIMEOUT,
             setup_timeout: SETUP_TIMEOUT,
+            turns: TurnConfig::default(),
         }
     }
 }
@@ -44,7 +51,7 @@ impl Tuning {
         "setup_timeout",
     ];
 
-    /// Changes one by its name.
+    /// Changes one by its name. Those of [`Self::turns`] have names of their own.
     ///
     /// # Errors
     /// There is none of that name.

@@ -1,7 +1,10 @@
 //! What the turn detector is set to, each value with its reason.
 
+mod parameter;
+
 use serde::{Deserialize, Serialize};
 
+pub use self::parameter::{Parameter, TurnConfigError};
 use crate::voice::message::Eagerness;
 
 /// How long a pause must be, and how sure its end, to end a turn.

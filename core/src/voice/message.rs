@@ -99,6 +99,14 @@ pub enum AgentAsk {
     Hint(Hint),
     /// Changes when turns end, from now on.
     Eagerness(Eagerness),
+    /// Presses keys (RFC 4733), behind what is queued to be said: 100 ms each, and 60 ms between them. Neither an
+    /// interruption nor [`Self::Clear`] stops them. Nothing happens if the call has no telephone events, or too much is
+    /// queued.
+    Dtmf {
+        /// `0`-`9`, `*`, `#`, `A`-`D`; others are left out, and so is what is beyond
+        /// [`DIALLED_KEYS_MAX`](crate::limits::DIALLED_KEYS_MAX).
+        digits: String,
+    },
     /// What a model outside of the core makes of the sound.
     Judgement(Judgement),
 }
@@ -113,6 +121,7 @@ impl AgentAsk {
             Self::Clear { .. } => "clear",
             Self::Hint(_) => "hint",
             Self::Eagerness(_) => "eagerness",
+            Self::Dtmf { .. } => "dtmf",
             Self::Judgement(_) => "judgement",
         }
     }
@@ -212,12 +221,14 @@ pub enum Heard {
         /// What stood before it was played to its end.
         reached: bool,
     },
-    /// A digit was dialled (RFC 4733): `0`-`9`, `*`, `#`, `A`-`D`.
+    /// A key was pressed and let go (RFC 4733): `0`-`9`, `*`, `#`, `A`-`D`.
     Dtmf {
         /// When it began.
         at: CallTime,
         /// Which.
         digit: char,
+        /// Microseconds that it was held, as far as that came.
+        duration: u64,
     },
     /// More was said than the queue holds; what came last was dropped.
     Overflow {

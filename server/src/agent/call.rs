@@ -26,6 +26,8 @@ pub struct AgentSeat {
     pub name: Name,
     /// What the call is opened with.
     pub plan: AgentPlan,
+    /// The caller takes keys that are pressed (RFC 4733).
+    pub dtmf: bool,
 }
 
 /// The lane to a call's shard stayed full: the ask was not passed on.

@@ -21,4 +21,5 @@ pub use meters::AgentMeters;
 pub use parrot::Parrot;
 pub use registry::{Agents, Summons, eagerness};
 pub use tone::Tone;
+pub(crate) use voice::describe_voice;
 pub use voice::routes;

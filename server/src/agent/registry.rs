@@ -52,11 +52,11 @@ impl Agents {
         }
     }
 
-    /// An agent for a call, if it is there.
+    /// An agent for a call, if it is there. `dtmf`: the caller takes keys that are pressed.
     ///
     /// # Errors
     /// 404 naming the agents there are; 503 when a program is not there.
-    pub async fn summon(&self, summons: Summons) -> Result<AgentSeat, Problem> {
+    pub async fn summon(&self, summons: Summons, dtmf: bool) -> Result<AgentSeat, Problem> {
         let Ok(name) = Name::parse("an agent", &summons.name) else {
             return Err(self.unknown());
         };
@@ -69,6 +69,7 @@ impl Agents {
         Ok(AgentSeat {
             name,
             plan: AgentPlan { eagerness, ..plan },
+            dtmf,
         })
     }
 

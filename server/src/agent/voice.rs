@@ -146,7 +146,15 @@ fn describe(heard: &Heard) -> Option<Value> {
         Heard::Mark { at, mark, reached } => {
             json!({ "at": millis(at), "mark": mark.0, "reached": reached })
         }
-        Heard::Dtmf { at, digit } => json!({ "at": millis(at), "digit": digit.to_string() }),
+        Heard::Dtmf {
+            at,
+            digit,
+            duration,
+        } => json!({
+            "at": millis(at),
+            "digit": digit.to_string(),
+            "duration": millis(CallTime(duration)),
+        }),
         Heard::Overflow {
             at,
             utterance,
@@ -160,7 +168,8 @@ fn describe(heard: &Heard) -> Option<Value> {
     })
 }
 
-fn describe_voice(event: VoiceEvent) -> Option<Value> {
+/// A decision. Times are milliseconds of the call.
+pub(crate) fn describe_voice(event: VoiceEvent) -> Option<Value> {
     Some(match event {
         VoiceEvent::SpeechStarted { at, turn, start } | VoiceEvent::BargeIn { at, turn, start } => {
             json!({ "at": millis(at), "turn": turn.0, "start": millis(start) })

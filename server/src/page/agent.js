@@ -187,6 +187,9 @@ export class Agent {
         return 'It was nothing: the agent speaks on.';
       case 'false_interruption':
         return 'The agent was stopped for nothing.';
+      case 'dtmf':
+        this.#timeline.mark(at_ms, value.digit);
+        return `You pressed ${value.digit} for ${Math.round(value.duration)} ms.`;
       case 'idle':
         return 'Neither has spoken for a while.';
       case 'playout':

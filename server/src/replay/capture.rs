@@ -3,10 +3,16 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use antiphon_core::replay::{CaptureReader, Codecs, Item, KeyLog, Pace, Replay, Settings};
+use antiphon_core::replay::{
+    CaptureReader, Codecs, Item, KeyLog, MediaPacket, MediaSink, Pace, Replay, Settings,
+};
+use antiphon_core::shard::Tuning;
 use clap::{Args, ValueEnum};
 
-use super::wav::Wavs;
+use super::confirmed::Confirmed;
+use super::setting::{self, Setting};
+use super::turns::{AllHeard, Hearings, Shown};
+use super::wav::{AllWritten, Wavs};
 use super::{Input, ReplayError, json, keys, table, unreadable};
 
 /// What is for captures alone.
@@ -77,41 +83,80 @@ impl From<PaceChoice> for Pace {
     }
 }
 
-pub(super) fn run(input: Input<'_>, options: &Options, as_json: bool) -> Result<(), ReplayError> {
+pub(super) fn run(
+    input: Input<'_>,
+    options: &Options,
+    set: &[Setting],
+    shown: Shown,
+) -> Result<(), ReplayError> {
     let path = input.path.display().to_string();
     let settings = settings(input.path, options)?;
-    if options.wav.is_some() && settings.pace == Pace::Asap {
-        let why = "--wav plays packets when they came, and with --pace asap they come at no time";
+    let by_time = [(options.wav.is_some(), "--wav"), (shown.turns, "--turns")];
+    let by_time = by_time.into_iter().find(|(is_given, _)| *is_given);
+    if let (Some((_, option)), Pace::Asap) = (by_time, settings.pace) {
+        return Err(ReplayError::Input(format!(
+            "{option} plays packets when they came, and with --pace asap they come at no time"
+        )));
+    }
+    let turns = setting::apply(set, Tuning::default())?.turns;
+    if !set.is_empty() && !shown.turns {
+        let why = "--set of voice.NAME changes turns, which --turns shows";
         return Err(ReplayError::Input(why.to_owned()));
     }
-    let mut wavs = options.wav.as_deref().map(Wavs::start).transpose()?;
+    let mut sinks = Confirmed::<Sinks<'_>>::default();
+    sinks.sink.wavs = options.wav.as_deref().map(Wavs::start).transpose()?;
+    sinks.sink.hearings = shown.turns.then(|| Hearings::new(turns));
     let mut replay = Replay::new(settings);
     let mut progress = super::progress(input.len);
     let ended = CaptureReader::new(input.into_reader()).and_then(|mut reader| {
-        while reader.step(&mut |item: Item<'_>| match &mut wavs {
-            Some(wavs) => replay.handle_to(item, wavs),
-            None => replay.handle(item),
-        })? {
+        while reader.step(&mut |item: Item<'_>| replay.handle_to(item, &mut sinks))? {
             progress.note(reader.position(), || super::mebibytes(reader.position()));
-            if wavs.as_ref().is_some_and(Wavs::has_failed) {
+            if sinks.sink.wavs.as_ref().is_some_and(Wavs::has_failed) {
                 break;
             }
         }
         Ok(())
     });
     drop(progress);
-    let written = wavs.map(Wavs::finish).transpose()?;
+    let sound = Sound {
+        written: sinks.sink.wavs.map(Wavs::finish).transpose()?,
+        turns: sinks.sink.hearings.map(Hearings::finish),
+    };
     let report = replay.finish();
-    let text = if as_json {
-        json::object(&report, ended.as_ref().err(), written.as_ref())
+    let text = if shown.as_json {
+        json::object(&report, ended.as_ref().err(), &sound)
     } else {
-        table::text(&report, written.as_ref())
+        table::text(&report, &sound)
     };
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(ReplayError::Output)?;
     ended.map_err(|error| ReplayError::Broken { path, error })
+}
+
+/// What takes the sound of streams.
+#[derive(Default)]
+struct Sinks<'a> {
+    wavs: Option<Wavs<'a>>,
+    hearings: Option<Hearings>,
+}
+
+impl MediaSink for Sinks<'_> {
+    fn take(&mut self, packet: &MediaPacket<'_>) {
+        if let Some(wavs) = &mut self.wavs {
+            wavs.take(packet);
+        }
+        if let Some(hearings) = &mut self.hearings {
+            hearings.take(packet);
+        }
+    }
+}
+
+/// What came of the sound of streams, as far as it was asked for.
+pub(super) struct Sound {
+    pub(super) written: Option<AllWritten>,
+    pub(super) turns: Option<AllHeard>,
 }
 
 fn settings(capture: &Path, options: &Options) -> Result<Settings, ReplayError> {

@@ -3,21 +3,22 @@
 use antiphon_core::replay::{CaptureError, Pace, Report, StreamReport, Totals};
 use serde_json::{Map, Value, json};
 
-use super::warnings;
-use super::wav::{AllWritten, Written};
+use super::capture::Sound;
+use super::wav::Written;
+use super::{turns, warnings};
 
 /// The object and a line feed. Fields stand in the order of their names: the same replay prints the same bytes. If
-/// sound was written, each stream says what of it.
-pub(super) fn object(
-    report: &Report,
-    error: Option<&CaptureError>,
-    written: Option<&AllWritten>,
-) -> String {
+/// sound was written or heard, each stream says what of it.
+pub(super) fn object(report: &Report, error: Option<&CaptureError>, sound: &Sound) -> String {
     let streams = report.streams.iter().map(|one| {
         let mut object = stream(one);
-        if let (Some(written), Some(object)) = (written, object.as_object_mut()) {
-            let written = written.get(&(one.flow, one.ssrc));
-            object.insert("playout".to_owned(), written.map(playout).into());
+        let key = (one.flow, one.ssrc);
+        if let (Some(written), Some(object)) = (&sound.written, object.as_object_mut()) {
+            let written = written.get(&key).map(playout);
+            object.insert("playout".to_owned(), written.into());
+        }
+        if let (Some(turns), Some(object)) = (&sound.turns, object.as_object_mut()) {
+            object.extend(turns::of_stream(turns.get(&key)));
         }
         object
     });

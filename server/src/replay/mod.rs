@@ -2,10 +2,14 @@
 
 mod capture;
 mod columns;
+mod confirmed;
 mod journal;
 mod json;
 mod keys;
+mod moment;
+mod setting;
 mod table;
+mod turns;
 mod warnings;
 mod wav;
 
@@ -17,6 +21,8 @@ use std::process::ExitCode;
 use antiphon_core::journal::MAGIC;
 use clap::Args;
 
+use self::setting::Setting;
+use self::turns::Shown;
 use crate::progress::Progress;
 
 /// Of a replay that differs from the run.
@@ -45,6 +51,15 @@ pub struct Arguments {
     /// Prints one JSON object instead of a table
     #[arg(long)]
     json: bool,
+    /// Prints when turns began and ended, and why: of a capture those that a call with an agent would have told of each
+    /// stream of sound, of a journal those of its calls with agents
+    #[arg(long, conflicts_with_all = ["step", "events", "export", "redact", "bisect"])]
+    turns: bool,
+    /// Decides by another number, again for each. Of turns: voice.preset=eager, voice.pause_ms=120 and so on. A journal
+    /// is compared with the run as it was recorded; there are numbers of the shard too, such as
+    /// keyframe_request_interval=250ms (see docs/replay.md and docs/journal.md)
+    #[arg(long, value_name = "NAME=VALUE", group = "mode")]
+    set: Vec<Setting>,
     #[command(flatten)]
     journal: journal::Options,
     #[command(flatten)]
@@ -177,17 +192,29 @@ fn replay(arguments: &Arguments) -> Result<Outcome, ReplayError> {
         path: path.display().to_string(),
         found,
     };
+    let shown = Shown {
+        turns: arguments.turns,
+        as_json: arguments.json,
+    };
     let input = Input::open(path)?;
     match Kind::of(&input.first) {
-        Some(Kind::Capture) => match journal.given() {
+        Some(Kind::Capture) => match journal.given().or_else(|| arguments.for_journals()) {
             Some(option) => Err(other_kind(option, "journals", "a capture")),
-            None => capture::run(input, capture, arguments.json).map(|()| Outcome::Agrees),
+            None => capture::run(input, capture, &arguments.set, shown).map(|()| Outcome::Agrees),
         },
         Some(Kind::Journal) => match capture.given() {
             Some(option) => Err(other_kind(option, "captures", "a journal")),
-            None => journal::run(input, journal, arguments.json),
+            None => journal::run(input, journal, &arguments.set, shown),
         },
         None => Err(ReplayError::UnknownKind(path.display().to_string())),
+    }
+}
+
+impl Arguments {
+    /// What is for both kinds, and was given in a way that is for journals alone.
+    fn for_journals(&self) -> Option<&'static str> {
+        let is_of_shard = !self.set.iter().all(Setting::is_of_turns);
+        is_of_shard.then_some("--set of anything but voice.NAME")
     }
 }
 

@@ -2,9 +2,10 @@
 
 use antiphon_core::replay::{Report, StreamReport, Totals};
 
+use super::capture::Sound;
 use super::columns::{self, line};
 use super::wav::{AllWritten, Written};
-use super::{json, warnings};
+use super::{json, turns, warnings};
 use crate::limits::WAV_FILES_MAX;
 
 const HEAD: [&str; 15] = [
@@ -31,8 +32,8 @@ const SOUND_HEAD: [&str; 13] = [
 ];
 const SOUND_TEXT_COLUMNS: usize = 3;
 
-/// Streams, sound if some was written, totals and warnings.
-pub(super) fn text(report: &Report, written: Option<&AllWritten>) -> String {
+/// Streams, sound if some was written, turns if they are wanted, totals and warnings.
+pub(super) fn text(report: &Report, heard: &Sound) -> String {
     let mut text = String::new();
     if report.streams.is_empty() {
         text.push_str("no RTP streams\n");
@@ -41,9 +42,12 @@ pub(super) fn text(report: &Report, written: Option<&AllWritten>) -> String {
         columns::write(&mut text, HEAD, TEXT_COLUMNS, &rows);
     }
     text.push('\n');
-    if let Some(written) = written {
+    if let Some(written) = &heard.written {
         sound(&mut text, written);
         text.push('\n');
+    }
+    if let Some(turns) = &heard.turns {
+        turns::write_streams(&mut text, turns);
     }
     totals(&mut text, report);
     for warning in warnings::of(report) {

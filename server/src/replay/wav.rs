@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use antiphon_core::audio::Rate;
 use antiphon_core::replay::{Flow, MediaPacket, MediaSink, Playout, PlayoutReport};
-use antiphon_core::time::Timestamp;
 
 use super::{ReplayError, unwritable};
 use crate::limits::{WAV_BYTES_MAX, WAV_FILES_MAX};
@@ -29,19 +28,9 @@ pub(super) struct Wavs<'a> {
 }
 
 enum Stream {
-    /// Its first packet: whether it is a stream, the second shows.
-    Alone(First),
     Playing(Box<Playing>),
     /// There are too many.
     Beyond,
-}
-
-struct First {
-    arrived: Option<Timestamp>,
-    sequence: u64,
-    timestamp: u32,
-    marker: bool,
-    payload: Vec<u8>,
 }
 
 struct Playing {
@@ -90,7 +79,6 @@ impl<'a> Wavs<'a> {
         let mut written = BTreeMap::new();
         for (stream, state) in self.streams {
             match state {
-                Stream::Alone(_) => {}
                 Stream::Beyond => {
                     written.insert(stream, None);
                 }
@@ -122,72 +110,30 @@ impl<'a> Wavs<'a> {
     }
 }
 
+/// Takes streams beyond doubt alone.
 impl MediaSink for Wavs<'_> {
     fn take(&mut self, packet: &MediaPacket<'_>) {
         let key = (packet.flow, packet.ssrc);
         if self.has_failed() {
             return;
         }
-        match self.streams.get_mut(&key) {
-            Some(Stream::Playing(playing)) => {
-                let (playout, wav) = (&mut playing.playout, &mut playing.wav);
-                playout.insert(packet, |frame| wav.write(frame, &mut self.room));
-                if let Err(error) = wav.check() {
-                    self.failed = Err(unwritable(&wav.path, error));
-                }
+        if !self.streams.contains_key(&key) {
+            let Some(playout) = Playout::new(packet) else {
                 return;
-            }
-            Some(Stream::Beyond) => return,
-            Some(Stream::Alone(_)) if !packet.is_confirmed => return,
-            _ => {}
-        }
-        let first = match self.streams.remove(&key) {
-            Some(Stream::Alone(first)) => first,
-            _ => First::of(packet),
-        };
-        let first_packet = first.packet(packet);
-        let Some(playout) = Playout::new(&first_packet) else {
-            return;
-        };
-        if !packet.is_confirmed {
-            self.streams.insert(key, Stream::Alone(first));
-            return;
-        }
-        match self.begin(playout, packet) {
-            Err(error) => self.failed = Err(error),
-            Ok(mut stream) => {
-                if let Stream::Playing(playing) = &mut stream {
-                    playing.playout.insert(&first_packet, |_| {});
-                }
-                self.streams.insert(key, stream);
-                if first.sequence != packet.sequence {
-                    self.take(packet);
+            };
+            match self.begin(playout, packet) {
+                Err(error) => self.failed = Err(error),
+                Ok(stream) => {
+                    self.streams.insert(key, stream);
                 }
             }
         }
-    }
-}
-
-impl First {
-    fn of(packet: &MediaPacket<'_>) -> Self {
-        Self {
-            arrived: packet.arrived,
-            sequence: packet.sequence,
-            timestamp: packet.timestamp,
-            marker: packet.marker,
-            payload: packet.payload.to_vec(),
-        }
-    }
-
-    /// As it was, of the stream and the codec of another.
-    fn packet<'p>(&'p self, other: &MediaPacket<'p>) -> MediaPacket<'p> {
-        MediaPacket {
-            arrived: self.arrived,
-            sequence: self.sequence,
-            timestamp: self.timestamp,
-            marker: self.marker,
-            payload: &self.payload,
-            ..*other
+        if let Some(Stream::Playing(playing)) = self.streams.get_mut(&key) {
+            let (playout, wav) = (&mut playing.playout, &mut playing.wav);
+            playout.insert(packet, |frame| wav.write(frame, &mut self.room));
+            if let Err(error) = wav.check() {
+                self.failed = Err(unwritable(&wav.path, error));
+            }
         }
     }
 }

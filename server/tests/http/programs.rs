@@ -187,7 +187,8 @@ async fn what_a_program_asks_for_reaches_its_call_in_order() {
     ];
     assert_eq!(asks, expected);
 
-    call.ask(Asked::Dtmf(SendDtmf::default())).await;
+    let digits = "12#".to_owned();
+    call.ask(Asked::Dtmf(SendDtmf { digits })).await;
     let What::Refused(refused) = call.told().await else {
         panic!("it is refused");
     };

@@ -8,6 +8,7 @@ mod journal;
 mod peer;
 mod relay;
 mod server;
+mod turns;
 
 use std::time::Duration;
 

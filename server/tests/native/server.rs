@@ -99,6 +99,13 @@ impl Server {
         response.body_mut().read_to_string().expect("text")
     }
 
+    /// A response that ends when the server wants it to.
+    pub(crate) fn stream(&self, path: &str) -> Response<Body> {
+        let agent: Agent = Agent::config_builder().build().into();
+        let request = agent.get(format!("{}{path}", self.url));
+        request.call().expect("the server answers")
+    }
+
     pub(crate) fn json(&self, path: &str) -> Value {
         serde_json::from_str(&self.get(path)).expect("JSON")
     }

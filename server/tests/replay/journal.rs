@@ -205,7 +205,7 @@ fn what_can_print_nothing_is_refused_with_a_reason() {
     }
     let twice = ["--set", "report_interval=1s", "--set", "report_interval=2s"];
     refused(&twice, "--set report_interval is given twice");
-    refused(&["--set", "report_interval"], "not NAME=TIME");
+    refused(&["--set", "report_interval"], "not NAME=VALUE");
 }
 
 /// The journal as the end of a ring would be.

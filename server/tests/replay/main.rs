@@ -6,6 +6,7 @@ mod journal;
 mod keyed;
 mod tools;
 mod truth;
+mod turns;
 mod wav;
 
 use std::path::{Path, PathBuf};

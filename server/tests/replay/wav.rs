@@ -10,7 +10,7 @@ use super::journal::{text, write};
 use super::{antiphon, report, vectors};
 
 /// A folder that is not there.
-fn free(name: &str) -> PathBuf {
+pub(super) fn free(name: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::remove_dir_all(&folder).ok();
     folder
@@ -51,7 +51,7 @@ fn level(samples: &[i16]) -> f64 {
 }
 
 /// Packets of payload type 0 and one source: each when it came in milliseconds, its number, and its payload.
-fn capture(packets: &[(u64, u16, Vec<u8>)], ip: &str) -> Vec<u8> {
+pub(super) fn capture(packets: &[(u64, u16, Vec<u8>)], ip: &str) -> Vec<u8> {
     let mut file = Vec::new();
     pcapng::section_header(&mut file, "a test");
     pcapng::interface(&mut file, "lo");

@@ -21,7 +21,7 @@ fn sound(utterance: u64, millis: usize, last: bool) -> Sound {
 fn speak(mouth: &mut Mouth, until: u64, heard: &mut VecDeque<Heard>) -> Vec<(u64, bool, Vec<f32>)> {
     let mut packets = Vec::new();
     while let Some(now) = mouth.deadline().filter(|now| *now <= at(until)) {
-        if let Some(spoken) = mouth.speak(now, heard) {
+        if let Some(Said::Sound(spoken)) = mouth.speak(now, heard) {
             let samples = spoken.samples.to_vec();
             packets.push((spoken.due.as_millis(), spoken.begins, samples));
         }
@@ -227,4 +227,46 @@ fn a_thread_that_stalled_does_not_catch_up() {
     let spoken = mouth.speak(at(500), &mut heard).expect("it is due");
     assert_eq!(spoken.due, at(500));
     assert_eq!(mouth.deadline(), Some(at(520)));
+}
+
+#[test]
+fn keys_wait_for_what_is_said_before_and_nothing_stops_them() {
+    let (mut mouth, mut heard) = (Mouth::new(EPOCH), VecDeque::new());
+    mouth.say(at(0), sound(1, 5, false), &mut heard);
+    mouth.dial(at(0), "5x#");
+    mouth.mark(at(0), MarkId(3), &mut heard);
+    mouth.say(at(0), sound(2, 20, true), &mut heard);
+    mouth.dial(at(0), "");
+    let mut said = Vec::new();
+    while let Some(now) = mouth.deadline().filter(|now| *now <= at(1_000)) {
+        let key = |key: Pressed| (key.report(8_000), key.begins);
+        said.extend(mouth.speak(now, &mut heard).map(|said| {
+            let due = said.due().as_millis();
+            match said {
+                Said::Sound(_) => (due, None),
+                Said::Key(pressed) => (due, Some(key(pressed))),
+            }
+        }));
+        if now == at(40) {
+            mouth.stop(now, None, PlayoutState::Interrupted, &mut heard);
+            assert_eq!(mouth.voice(), AgentVoice::Silent);
+        }
+    }
+    let mut expected = vec![(0, None)];
+    for (began, event) in [(20, 5), (180, 11)] {
+        for packet in 0..7_u16 {
+            let report = Report {
+                event,
+                end: packet >= 4,
+                duration: 160 * (packet + 1).min(5),
+            };
+            let due = began + 20 * u64::from(packet);
+            expected.push((due, Some((report, packet == 0))));
+        }
+    }
+    assert_eq!(said, expected);
+    let marks = heard.iter().filter(|it| matches!(it, Heard::Mark { .. }));
+    assert_eq!(marks.count(), 1);
+    mouth.dial(at(900), "1");
+    assert_eq!(mouth.deadline(), Some(at(900)));
 }

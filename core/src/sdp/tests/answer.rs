@@ -676,3 +676,76 @@ fn a_str0m_client_accepts_each_answer() {
 fn start() -> Instant {
     Instant::now()
 }
+
+/// Keys go on the clock of the sound, under the offer's numbers and behind its codecs.
+#[test]
+fn telephone_events_are_agreed_to_beside_a_codec_on_its_clock() {
+    let all = "a=rtpmap:110 telephone-event/48000\na=fmtp:110 0-15\n\
+               a=rtpmap:101 telephone-event/8000\na=rtpmap:113 telephone-event/16000\n";
+    for (types, lines, purpose, expected) in [
+        (
+            "111 0 101 110 113",
+            all,
+            Purpose::Echo,
+            "opus:111 event48:110",
+        ),
+        (
+            "111 0 101 110 113",
+            all,
+            Purpose::Agent,
+            "opus:111 event48:110",
+        ),
+        ("110 0 111 101 113", all, PUBLISH, "PCMU:0 event8:101"),
+        (
+            "111 101 0 110 113",
+            all,
+            SUBSCRIBE,
+            "opus:111 PCMU:0 event48:110 event8:101",
+        ),
+        // Firefox has but these.
+        (
+            "111 0 101",
+            "a=rtpmap:101 telephone-event/8000\n",
+            Purpose::Echo,
+            "opus:111 event8:101",
+        ),
+        (
+            "111 113",
+            "a=rtpmap:113 telephone-event/16000\n",
+            Purpose::Echo,
+            "opus:111",
+        ),
+        (
+            "111 113",
+            "a=rtpmap:113 telephone-event\n",
+            Purpose::Echo,
+            "opus:111",
+        ),
+    ] {
+        let sections = format!("a=rtpmap:63 red/48000/2\n{lines}");
+        let text = changed(&[
+            ("SAVPF 111 0 63", &format!("SAVPF {types} 63")),
+            ("a=rtpmap:63 red/48000/2\n", &sections),
+        ]);
+        let negotiated = negotiate(&text, purpose.clone()).expect("answered");
+        let agreed = summary(&negotiated);
+        let audio = agreed.split(", ").next().unwrap_or_default();
+        assert!(
+            audio.ends_with(&format!(" {expected}")),
+            "{purpose:?}: {agreed}"
+        );
+        let answer = negotiated.answer(&local(&negotiated), &[], 1);
+        if expected.contains("event48:110") {
+            assert!(answer.contains("a=rtpmap:110 telephone-event/48000\r\na=fmtp:110 0-15\r\n"));
+        }
+    }
+    // Keys alone are no sound.
+    let text = changed(&[
+        ("SAVPF 111 0 63", "SAVPF 101"),
+        (
+            "a=rtpmap:63 red/48000/2",
+            "a=rtpmap:101 telephone-event/8000",
+        ),
+    ]);
+    assert!(refusal(&text, Purpose::Echo).contains("no codec"));
+}

@@ -37,9 +37,9 @@ const CASES: [Case; 29] = [
     },
     Case {
         file: "chrome-audio",
-        publish: Ok("audio audio recvonly opus:111"),
-        echo: Ok("audio audio sendrecv opus:111"),
-        subscribe: Ok("audio audio sendonly opus:111 PCMU:0 PCMA:8"),
+        publish: Ok("audio audio recvonly opus:111 event48:110"),
+        echo: Ok("audio audio sendrecv opus:111 event48:110"),
+        subscribe: Ok("audio audio sendonly opus:111 PCMU:0 PCMA:8 event48:110 event8:126"),
     },
     Case::refused(
         "chrome-hacky",
@@ -48,17 +48,23 @@ const CASES: [Case; 29] = [
     ),
     Case {
         file: "chrome-ssrc-group-fid",
-        publish: Ok("audio audio recvonly opus:111, video video recvonly VP8:96+97"),
-        echo: Ok("audio audio sendrecv opus:111, video video sendrecv VP8:96+97"),
+        publish: Ok(
+            "audio audio recvonly opus:111 event48:110, video video recvonly \
+             VP8:96+97",
+        ),
+        echo: Ok(
+            "audio audio sendrecv opus:111 event48:110, video video sendrecv \
+             VP8:96+97",
+        ),
         subscribe: Ok(
-            "audio audio sendonly opus:111 PCMU:0 PCMA:8, video video sendonly \
-             VP8:96+97 VP9-0:98+99 H264-42e0-1:100+101",
+            "audio audio sendonly opus:111 PCMU:0 PCMA:8 event48:110 event8:126, \
+             video video sendonly VP8:96+97 VP9-0:98+99 H264-42e0-1:100+101",
         ),
     },
     Case {
         file: "chrome-str0m-docs-0",
-        publish: Ok("1 audio recvonly opus:111, 2 video recvonly VP8:96+97"),
-        echo: Ok("1 audio recvonly opus:111, 2 video recvonly VP8:96+97"),
+        publish: Ok("1 audio recvonly opus:111 event48:110, 2 video recvonly VP8:96+97"),
+        echo: Ok("1 audio recvonly opus:111 event48:110, 2 video recvonly VP8:96+97"),
         subscribe: Err(
             "line 20 (mid 1): a=sendonly receives nothing; to subscribe offer \
              a=recvonly",
@@ -101,18 +107,18 @@ const CASES: [Case; 29] = [
     },
     Case {
         file: "firefox152-simulcast",
-        publish: Ok("0 video recvonly VP8:120+124, 1 audio recvonly opus:109"),
-        echo: Ok("0 video sendrecv VP8:120+124, 1 audio sendrecv opus:109"),
+        publish: Ok("0 video recvonly VP8:120+124, 1 audio recvonly opus:109 event8:101"),
+        echo: Ok("0 video sendrecv VP8:120+124, 1 audio sendrecv opus:109 event8:101"),
         subscribe: Ok(
             "0 video sendonly VP8:120+124 VP9-0:121+125 AV1:99+100, 1 audio \
-             sendonly opus:109 PCMU:0 PCMA:8",
+             sendonly opus:109 PCMU:0 PCMA:8 event8:101",
         ),
     },
     Case {
         file: "firefox58-audio",
-        publish: Ok("sdparta_0 audio recvonly opus:109"),
-        echo: Ok("sdparta_0 audio sendrecv opus:109"),
-        subscribe: Ok("sdparta_0 audio sendonly opus:109 PCMU:0 PCMA:8"),
+        publish: Ok("sdparta_0 audio recvonly opus:109 event8:101"),
+        echo: Ok("sdparta_0 audio sendrecv opus:109 event8:101"),
+        subscribe: Ok("sdparta_0 audio sendonly opus:109 PCMU:0 PCMA:8 event8:101"),
     },
     Case {
         file: "firefox61-video",
@@ -123,9 +129,9 @@ const CASES: [Case; 29] = [
     Case::refused("firefox63-datachannel", NO_MEDIA),
     Case {
         file: "freeswitch-audio",
-        publish: Ok("0 audio recvonly PCMA:8"),
-        echo: Ok("0 audio sendrecv PCMA:8"),
-        subscribe: Ok("0 audio sendonly PCMA:8"),
+        publish: Ok("0 audio recvonly PCMA:8 event8:101"),
+        echo: Ok("0 audio sendrecv PCMA:8 event8:101"),
+        subscribe: Ok("0 audio sendonly PCMA:8 event8:101"),
     },
     Case::refused(
         "freeswitch-icelite",
@@ -146,18 +152,18 @@ const CASES: [Case; 29] = [
     },
     Case {
         file: "jsep-example",
-        publish: Ok("a1 audio recvonly opus:96, v1 video recvonly VP8:100+101"),
-        echo: Ok("a1 audio sendrecv opus:96, v1 video sendrecv VP8:100+101"),
+        publish: Ok("a1 audio recvonly opus:96 event48:98, v1 video recvonly VP8:100+101"),
+        echo: Ok("a1 audio sendrecv opus:96 event48:98, v1 video sendrecv VP8:100+101"),
         subscribe: Ok(
-            "a1 audio sendonly opus:96 PCMU:0 PCMA:8, v1 video sendonly \
-             VP8:100+101",
+            "a1 audio sendonly opus:96 PCMU:0 PCMA:8 event48:98 event8:97, v1 video \
+             sendonly VP8:100+101",
         ),
     },
     Case {
         file: "jssip-sip-offer",
-        publish: Ok("audio audio recvonly opus:111"),
-        echo: Ok("audio audio sendrecv opus:111"),
-        subscribe: Ok("audio audio sendonly opus:111 PCMU:0 PCMA:8"),
+        publish: Ok("audio audio recvonly opus:111 event8:126"),
+        echo: Ok("audio audio sendrecv opus:111 event8:126"),
+        subscribe: Ok("audio audio sendonly opus:111 PCMU:0 PCMA:8 event8:126"),
     },
     Case {
         file: "libwebrtc-corpus-firefox-1",
@@ -176,11 +182,17 @@ const CASES: [Case; 29] = [
     },
     Case {
         file: "libwebrtc-corpus-opera-1",
-        publish: Ok("audio audio recvonly opus:111, video video recvonly VP8:100+96"),
-        echo: Ok("audio audio sendrecv opus:111, video video sendrecv VP8:100+96"),
+        publish: Ok(
+            "audio audio recvonly opus:111 event8:126, video video recvonly \
+             VP8:100+96",
+        ),
+        echo: Ok(
+            "audio audio sendrecv opus:111 event8:126, video video sendrecv \
+             VP8:100+96",
+        ),
         subscribe: Ok(
-            "audio audio sendonly opus:111 PCMU:0 PCMA:8, video video sendonly \
-             VP8:100+96 VP9-0:101+97",
+            "audio audio sendonly opus:111 PCMU:0 PCMA:8 event8:126, video video \
+             sendonly VP8:100+96 VP9-0:101+97",
         ),
     },
     Case {
@@ -194,8 +206,8 @@ const CASES: [Case; 29] = [
     },
     Case {
         file: "rheomesh-sdp-audio-video-original",
-        publish: Ok("0 audio recvonly opus:111, 1 video recvonly VP8:96+97"),
-        echo: Ok("0 audio recvonly opus:111, 1 video recvonly VP8:96+97"),
+        publish: Ok("0 audio recvonly opus:111 event48:110, 1 video recvonly VP8:96+97"),
+        echo: Ok("0 audio recvonly opus:111 event48:110, 1 video recvonly VP8:96+97"),
         subscribe: Err(
             "line 8 (mid 0): a=sendonly receives nothing; to subscribe offer \
              a=recvonly",
@@ -209,22 +221,30 @@ const CASES: [Case; 29] = [
     },
     Case {
         file: "safari-h264",
-        publish: Ok("audio audio recvonly opus:111, video video recvonly \
-             H264-640c-1:96+97"),
-        echo: Ok("audio audio sendrecv opus:111, video video sendrecv \
-             H264-640c-1:96+97"),
+        publish: Ok(
+            "audio audio recvonly opus:111 event48:110, video video recvonly \
+             H264-640c-1:96+97",
+        ),
+        echo: Ok(
+            "audio audio sendrecv opus:111 event48:110, video video sendrecv \
+             H264-640c-1:96+97",
+        ),
         subscribe: Ok(
-            "audio audio sendonly opus:111 PCMU:0 PCMA:8, video video sendonly \
-             H264-640c-1:96+97 H264-42e0-1:98+99 VP8:100+101",
+            "audio audio sendonly opus:111 PCMU:0 PCMA:8 event48:110 event8:126, \
+             video video sendonly H264-640c-1:96+97 H264-42e0-1:98+99 VP8:100+101",
         ),
     },
     Case {
         file: "safari-webrtc-rs",
-        publish: Ok("0 audio recvonly opus:111, 1 video recvonly H264-640c-1:96+97"),
-        echo: Ok("0 audio sendrecv opus:111, 1 video sendrecv H264-640c-1:96+97"),
-        subscribe: Ok("0 audio sendonly opus:111 PCMU:0 PCMA:8, 1 video sendonly \
-             H264-640c-1:96+97 H264-42e0-1:98+99 H264-640c-0:100+101 \
-             H264-42e0-0:103+104 VP8:107+108 VP9-0:109+114 VP9-2:115+116"),
+        publish: Ok("0 audio recvonly opus:111 event48:110, 1 video recvonly \
+             H264-640c-1:96+97"),
+        echo: Ok("0 audio sendrecv opus:111 event48:110, 1 video sendrecv \
+             H264-640c-1:96+97"),
+        subscribe: Ok(
+            "0 audio sendonly opus:111 PCMU:0 PCMA:8 event48:110 event8:126, 1 \
+             video sendonly H264-640c-1:96+97 H264-42e0-1:98+99 H264-640c-0:100+101 \
+             H264-42e0-0:103+104 VP8:107+108 VP9-0:109+114 VP9-2:115+116",
+        ),
     },
     Case::refused(
         "simulcast-rid-draft",

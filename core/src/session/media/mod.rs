@@ -30,7 +30,7 @@ use crate::session::Context;
 use crate::shard::Tuning;
 use crate::srtp::{Inbound, OpenError, Outbound, ReplayWindow, RtpPosition};
 use crate::time::{Timestamp, earliest};
-use crate::wire::payload::{self, vp8};
+use crate::wire::payload::{self, event, vp8};
 use crate::wire::rtp::{self, AudioLevel, Header};
 
 /// One opened packet of a track, lent for forwarding.
@@ -571,11 +571,16 @@ impl Media {
             timestamp: header.timestamp,
             clock_rate: receiver.codec.clock_rate(),
             bytes: arrived.payload.len(),
-            retransmitted: false,
+            // An event's packets all say when it began: that is no jitter.
+            retransmitted: receiver.codec.is_event(),
         });
         receiver.alive = true;
+        if receiver.codec.is_event() && event::Report::parse(arrived.payload).is_none() {
+            return Err(DropReason::MalformedRtp);
+        }
         let track = &mut self.tracks[section];
-        let added = !track.told.0 && track.tell(now, true);
+        // What the track is, a key that is pressed does not say.
+        let added = !track.told.0 && !receiver.codec.is_event() && track.tell(now, true);
         if let Some(nack) = &mut receiver.nack {
             let _: Arrival = nack.note_received(now, opened.index);
             self.feedback_due = earliest(self.feedback_due, nack.deadline());

@@ -235,6 +235,10 @@ impl Sender {
         self.packets += 1;
         self.bytes += packet.payload.len() as u64;
         self.rate.note(cx.now, packet.payload.len());
+        if packet.codec.is_event() {
+            // Its timestamp is of when the key was pressed, not of now.
+            return Forwarded::Sent;
+        }
         self.last = Some((cx.now, rewritten.timestamp));
         self.clock = packet.clock.map(|clock| SenderClock {
             ntp: clock.ntp,
@@ -354,12 +358,16 @@ impl Sender {
             .codecs
             .iter()
             .find(|agreed| agreed.codec.is_compatible_with(codec))?;
-        self.format = Some(Format {
+        let format = Format {
             codec,
             payload_type: agreed.payload_type,
             rtx_payload_type: agreed.rtx_payload_type,
-        });
-        self.format
+        };
+        // A key is pressed in a stream of something else.
+        if !codec.is_event() {
+            self.format = Some(format);
+        }
+        Some(format)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::plan::Codec;
 
+pub mod event;
 pub mod vp8;
 pub mod vp9;
 
@@ -18,7 +19,7 @@ mod h264;
 #[must_use]
 pub fn is_keyframe(codec: Codec, payload: &[u8]) -> bool {
     match codec {
-        Codec::Opus | Codec::Pcmu | Codec::Pcma => false,
+        Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::TelephoneEvent(_) => false,
         Codec::Vp8 => vp8::is_keyframe(payload),
         Codec::Vp9 { .. } => vp9::is_keyframe(payload),
         Codec::H264 { .. } => h264::is_keyframe(payload),

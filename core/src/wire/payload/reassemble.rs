@@ -110,7 +110,9 @@ impl Reassembler {
         };
         let bytes = &mut frame.bytes;
         match self.codec {
-            Codec::Opus | Codec::Pcmu | Codec::Pcma => bytes.extend_from_slice(payload),
+            Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::TelephoneEvent(_) => {
+                bytes.extend_from_slice(payload)
+            }
             Codec::Vp8 => append_vp8(bytes, payload)?,
             Codec::Vp9 { .. } => append_vp9(bytes, &mut self.unit_open, payload)?,
             Codec::H264 { .. } => append_h264(bytes, &mut self.unit_open, payload)?,

@@ -80,7 +80,7 @@ class Call:
         it = start.start
         self.token, self.agent, self.session = it.token, it.agent, it.session
         self.rate, self.batch = it.hearing.rate, it.hearing.batch_ms / 1_000
-        self.resumed = it.resumed
+        self.resumed, self.dtmf = it.resumed, it.dtmf
         self._ahead = min(AHEAD, seconds(it.high_water_us) or AHEAD)
 
     def __aiter__(self):
@@ -142,6 +142,10 @@ class Call:
     async def configure(self, eagerness: str):
         """Changes how soon turns end: eager, balanced or patient."""
         await self._ask(configure=pb.Configure(eagerness=pb.Eagerness.Value(eagerness.upper())))
+
+    async def send_dtmf(self, digits: str):
+        """Presses keys, of 0-9 * # A-D, after what was said so far. `Refused` comes where `call.dtmf` is false."""
+        await self._ask(dtmf=pb.SendDtmf(digits=digits))
 
     async def hang_up(self):
         """Ends the call, whatever still waits to be said."""

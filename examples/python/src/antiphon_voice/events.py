@@ -101,8 +101,11 @@ class MarkReached(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Digit(Event):
+class Dtmf(Event):
+    """The person pressed a key, one of 0-9 * # A-D, and let it go after `duration`."""
+
     digit: str
+    duration: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +189,7 @@ def event_of(message) -> Event | None:
         case "mark":
             return MarkReached(at, it.mark, it.reached)
         case "dtmf":
-            return Digit(at, it.digit)
+            return Dtmf(at, it.digit, seconds(it.duration_us))
         case "overflow":
             return Overflow(at, it.utterance, seconds(it.dropped_us))
         case "refused":

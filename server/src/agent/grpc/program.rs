@@ -400,6 +400,7 @@ impl Conversation {
             eagerness: wire::said_eagerness(seat.plan.eagerness).into(),
             resumed: self.resumed,
             high_water_us: SAY_AHEAD_MAX.as_micros() as u64,
+            dtmf: seat.dtmf,
         };
         let rate = seat.plan.rate;
         let lost = self.call.lost();

@@ -145,7 +145,7 @@ pub(super) async fn attend(
     call.ear.forgive();
     let fate = tokio::select! {
         fate = hear(&shared, &mut call.ear, rate, greeting) => fate,
-        fate = speak(&shared, &call.mouth, incoming.opening) => fate,
+        fate = speak(&shared, &call.mouth, call.seat.dtmf, incoming.opening) => fate,
         Some(other) = others.recv() => Fate::TakenOver(other),
     };
     let at = lock(&shared.books).at;
@@ -201,6 +201,7 @@ async fn tell(shared: &Shared, ear: &Ear, message: ToAgent) -> Result<(), Fate> 
 async fn speak(
     shared: &Shared,
     mouth: &Mouth,
+    dtmf: bool,
     opening: impl Future<Output = Result<Streaming<FromAgent>, Status>>,
 ) -> Fate {
     let mut messages = match opening.await {
@@ -222,13 +223,16 @@ async fn speak(
             return Fate::AtFault(Status::resource_exhausted(rule));
         }
         let refusal = match wire::wish(message) {
+            Ok(Wish::Asks(asks)) if !dtmf && matches!(asks[..], [AgentAsk::Dtmf { .. }]) => {
+                let reason = "the caller's offer has no telephone-event";
+                Some((asks[0].name(), reason.to_owned()))
+            }
             Ok(Wish::Asks(asks)) => shared.ask(mouth, asks).await,
             Ok(Wish::HangUp) => {
                 // The end of the call follows, and ends the stream.
                 mouth.hang_up().await;
                 None
             }
-            Ok(Wish::Impossible(what, reason)) => Some((what, reason.to_owned())),
             Ok(Wish::Nothing) => None,
             Err(status) => return Fate::AtFault(status),
         };

@@ -1,10 +1,12 @@
 //! Messages of the protocol to what they mean, and back.
 
 use antiphon_core::audio::Rate;
+use antiphon_core::limits::DIALLED_KEYS_MAX;
 use antiphon_core::voice::message::{
     AgentAsk, AgentPlan, CallTime, Eagerness, EndReason, Heard, MarkId, PlayoutState, TurnEnd,
     TurnId, UtteranceId, VoiceEvent,
 };
+use antiphon_core::wire::payload::event::event_of;
 use tonic::Status;
 
 use super::proto::from_agent::What as Asked;
@@ -20,8 +22,6 @@ pub(super) enum Wish {
     Asks(Vec<AgentAsk>),
     /// The end of the call.
     HangUp,
-    /// Something that cannot be done, and why not.
-    Impossible(&'static str, &'static str),
     /// Nothing that this server knows.
     Nothing,
 }
@@ -40,12 +40,9 @@ pub(super) fn wish(message: FromAgent) -> Result<Wish, Status> {
         }
         Some(Asked::Say(say)) => return Ok(Wish::Asks(say_asks(&say)?)),
         Some(Asked::HangUp(_)) => return Ok(Wish::HangUp),
-        Some(Asked::Dtmf(_)) => {
-            return Ok(Wish::Impossible(
-                "dtmf",
-                "sending digits is not supported yet",
-            ));
-        }
+        Some(Asked::Dtmf(keys)) => AgentAsk::Dtmf {
+            digits: digits(&keys.digits)?,
+        },
         Some(Asked::Mark(mark)) => AgentAsk::Mark {
             mark: MarkId(mark.mark),
         },
@@ -70,6 +67,17 @@ pub(super) fn wish(message: FromAgent) -> Result<Wish, Status> {
         },
     };
     Ok(Wish::Asks(vec![ask]))
+}
+
+/// The keys of a text, in capitals.
+fn digits(text: &str) -> Result<String, Status> {
+    let digits = text.to_ascii_uppercase();
+    let are_keys = digits.chars().all(|digit| event_of(digit).is_some());
+    if !are_keys || !(1..=DIALLED_KEYS_MAX).contains(&digits.len()) {
+        let rule = format!("`SendDtmf.digits` is 1 to {DIALLED_KEYS_MAX} of 0-9 * # A-D");
+        return Err(Status::invalid_argument(rule));
+    }
+    Ok(digits)
 }
 
 /// Cut to what one command may carry.
@@ -131,14 +139,7 @@ pub(super) fn told(heard: Heard, rate: Rate, dropped: u64) -> Option<ToAgent> {
                 utterance: utterance.0,
                 played_us: played,
                 queued_us: queued,
-                state: match state {
-                    PlayoutState::Started => playout::State::Started,
-                    PlayoutState::Starved => playout::State::Starved,
-                    PlayoutState::Finished => playout::State::Finished,
-                    PlayoutState::Cleared => playout::State::Cleared,
-                    PlayoutState::Interrupted => playout::State::Interrupted,
-                }
-                .into(),
+                state: told_state(state).into(),
             };
             (at, What::Playout(playout))
         }
@@ -149,10 +150,15 @@ pub(super) fn told(heard: Heard, rate: Rate, dropped: u64) -> Option<ToAgent> {
                 reached,
             }),
         ),
-        Heard::Dtmf { at, digit } => (
+        Heard::Dtmf {
+            at,
+            digit,
+            duration,
+        } => (
             at,
             What::Dtmf(proto::Dtmf {
                 digit: digit.into(),
+                duration_us: duration,
             }),
         ),
         Heard::Overflow {
@@ -169,6 +175,16 @@ pub(super) fn told(heard: Heard, rate: Rate, dropped: u64) -> Option<ToAgent> {
         _ => return None,
     };
     Some(at_time(at, what))
+}
+
+const fn told_state(state: PlayoutState) -> playout::State {
+    match state {
+        PlayoutState::Started => playout::State::Started,
+        PlayoutState::Starved => playout::State::Starved,
+        PlayoutState::Finished => playout::State::Finished,
+        PlayoutState::Cleared => playout::State::Cleared,
+        PlayoutState::Interrupted => playout::State::Interrupted,
+    }
 }
 
 fn told_of_voice(event: VoiceEvent) -> Option<(CallTime, What)> {
@@ -362,11 +378,20 @@ mod tests {
             assert!(status.message().contains(rule), "{status:?}");
         }
         assert!(matches!(wish(FromAgent { what: None }), Ok(Wish::Nothing)));
-        let dtmf = Asked::Dtmf(proto::SendDtmf::default());
-        assert!(matches!(
-            wish(FromAgent { what: Some(dtmf) }),
-            Ok(Wish::Impossible("dtmf", _))
-        ));
+        let dial = |digits: &str| {
+            let digits = digits.to_owned();
+            let dtmf = Asked::Dtmf(proto::SendDtmf { digits });
+            wish(FromAgent { what: Some(dtmf) })
+        };
+        let Ok(Wish::Asks(asks)) = dial("19*#ad") else {
+            panic!("they are keys")
+        };
+        let digits = "19*#AD".to_owned();
+        assert_eq!(asks, [AgentAsk::Dtmf { digits }]);
+        for none in ["", "e", "1 2", "+", "\u{661}", &"1".repeat(65)] {
+            let status = dial(none).expect_err(none);
+            assert!(status.message().contains("0-9 * # A-D"), "{status:?}");
+        }
     }
 
     #[test]

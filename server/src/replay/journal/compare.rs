@@ -12,6 +12,7 @@ use super::ledger::{SessionRow, What};
 use super::play::{Flow, Played, Turn, Verdict};
 use crate::replay::ReplayError;
 use crate::replay::columns::{self, line};
+use crate::replay::turns::{self, Calls};
 
 /// One of the two.
 pub(super) struct Side {
@@ -22,6 +23,7 @@ pub(super) struct Side {
     pub(super) partial: Option<ReplayError>,
     pub(super) played: Played,
     pub(super) events: Vec<Event>,
+    pub(super) calls: Calls,
 }
 
 /// An event of one of them.
@@ -64,6 +66,8 @@ pub(super) fn keep(events: &mut Vec<Event>, turn: &Turn<'_>) -> Flow {
 /// Two replays.
 pub(super) struct Comparison {
     pub(super) sides: [Side; 2],
+    /// Turns are wanted too.
+    pub(super) with_turns: bool,
 }
 
 impl Comparison {
@@ -165,6 +169,9 @@ impl Comparison {
             "session", "ended 1", "ended 2", "events 1", "2", "sent 1", "2", "",
         ];
         columns::write(&mut text, head, 3, &sessions);
+        if self.with_turns {
+            turns::write_sides(&mut text, self.calls());
+        }
         text
     }
 
@@ -223,7 +230,7 @@ impl Comparison {
                 "differs": self.differs_in(session),
             })
         });
-        let object = json!({
+        let mut object = json!({
             "kind": "comparison",
             "agrees": self.agrees(),
             "names": both(&|side| side.name.clone().into()),
@@ -232,7 +239,14 @@ impl Comparison {
             "events": kinds,
             "sessions": sessions.collect::<Vec<_>>(),
         });
+        if self.with_turns {
+            object["turns"] = turns::of_sides(self.calls());
+        }
         format!("{object:#}\n")
+    }
+
+    fn calls(&self) -> [&Calls; 2] {
+        self.sides.each_ref().map(|side| &side.calls)
     }
 }
 

@@ -8,18 +8,26 @@ use super::ledger::{SessionRow, Traffic};
 use super::play::{Played, Verdict};
 use super::window::Window;
 use super::{Line, describe, table};
+use crate::replay::turns::{self, Calls};
 
-/// The object and a line feed; with the events, if they are wanted.
+/// The object and a line feed; with the events, and with turns, if they are wanted.
 pub(super) fn object(
     header: &Header,
     played: &Played,
     window: &Window,
     lines: Option<&[Line]>,
+    calls: Option<&Calls>,
 ) -> String {
     let sessions = played.ledger.sessions.iter();
     let sessions: Vec<_> = sessions
         .filter(|(session, _)| window.has_session(Some(**session)))
-        .map(|(id, known)| session(&id.to_string(), known, header.redacted))
+        .map(|(id, known)| {
+            let mut object = session(&id.to_string(), known, header.redacted);
+            if let (Some(calls), Some(object)) = (calls, object.as_object_mut()) {
+                object.extend(turns::of_call(calls, *id));
+            }
+            object
+        })
         .collect();
     let mut object = json!({
         "kind": "journal",

@@ -11,7 +11,6 @@ mod step;
 mod table;
 mod window;
 
-use std::collections::BTreeSet;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -27,7 +26,10 @@ use self::export::Export;
 use self::ledger::What;
 use self::play::{Flow, Manner, Played, Turn, Verdict};
 use self::step::Stepper;
-use self::window::{Moment, Setting, Window};
+pub(super) use self::window::Window;
+use super::moment::Moment;
+use super::setting::{self, Setting};
+use super::turns::{Calls, Shown};
 use super::{Input, Outcome, ReplayError, unreadable, unwritable};
 use crate::limits::JOURNAL_FILE_BYTES_MAX;
 use crate::secret_file;
@@ -63,10 +65,6 @@ pub(super) struct Options {
     /// Compares what comes out with what comes out of another journal
     #[arg(long, value_name = "JOURNAL", group = "mode")]
     diff: Option<PathBuf>,
-    /// Compares with a replay in which the shard decides by another number, such as
-    /// keyframe_request_interval=250ms; again for each (see docs/journal.md)
-    #[arg(long, value_name = "NAME=TIME", group = "mode")]
-    set: Vec<Setting>,
     /// Writes all datagrams of the run to a new pcapng file, and the SRTP keys to FILE.keys.json
     #[arg(long, value_name = "FILE", group = "mode")]
     export: Option<PathBuf>,
@@ -95,7 +93,6 @@ impl Options {
             (self.step, "--step"),
             (self.events, "--events"),
             (self.diff.is_some(), "--diff"),
-            (!self.set.is_empty(), "--set"),
             (self.export.is_some(), "--export"),
             (self.redact.is_some(), "--redact"),
             (self.bisect, "--bisect"),
@@ -120,12 +117,6 @@ impl Options {
                 "--step reads answers from standard input, so the journal cannot come from there"
                     .to_owned(),
             );
-        }
-        let mut names = BTreeSet::new();
-        for Setting { name, .. } in &self.set {
-            if !names.insert(name) {
-                return refused(format!("--set {name} is given twice"));
-            }
         }
         Ok(())
     }
@@ -165,18 +156,20 @@ struct Journal<'a> {
 pub(super) fn run(
     input: Input<'_>,
     options: &Options,
-    as_json: bool,
+    settings: &[Setting],
+    shown: Shown,
 ) -> Result<Outcome, ReplayError> {
+    let as_json = shown.as_json;
     options.check(input.path)?;
     let journal = Journal::read(input)?;
     let manner = options.manner();
     if let Some(other) = &options.diff {
         let sides =
             [journal, Journal::read(Input::open(other)?)?].map(|journal| journal.side(manner));
-        compared(sides, as_json)
-    } else if !options.set.is_empty() {
-        let changed = journal.changed_side(manner, &options.set);
-        compared([journal.side(manner), changed], as_json)
+        compared(sides, shown)
+    } else if !settings.is_empty() {
+        let changed = journal.changed_side(manner, settings);
+        compared([journal.side(manner), changed], shown)
     } else if let Some(to) = &options.export {
         journal.export(manner, to, as_json)
     } else if let Some(to) = &options.redact {
@@ -185,20 +178,21 @@ pub(super) fn run(
     } else if options.bisect {
         find::run(&journal, manner, options.out.as_deref(), as_json)
     } else {
-        journal.report(manner, options, as_json)
+        journal.report(manner, options, shown)
     }
 }
 
-fn compared(sides: [Result<Side, ReplayError>; 2], as_json: bool) -> Result<Outcome, ReplayError> {
+fn compared(sides: [Result<Side, ReplayError>; 2], shown: Shown) -> Result<Outcome, ReplayError> {
     let [one, other] = sides;
     let comparison = Comparison {
         sides: [one?, other?],
+        with_turns: shown.turns,
     };
     let outcome = match comparison.agrees() {
         true => Outcome::Agrees,
         false => Outcome::Differs,
     };
-    let text = match as_json {
+    let text = match shown.as_json {
         true => comparison.json(),
         false => comparison.text(),
     };
@@ -272,40 +266,38 @@ impl<'a> Journal<'a> {
 
     fn side(&self, manner: Manner) -> Result<Side, ReplayError> {
         let (header, reader) = self.to_play()?;
-        let mut events = Vec::new();
-        let keep = |turn: &Turn<'_>| compare::keep(&mut events, turn);
-        let played = self.play((&header, reader), manner, &mut (), keep)?;
-        Ok(Side {
-            name: self.path.display().to_string(),
-            verdict: played.verdict(&header),
-            partial: self.partial(&header, &played),
-            played,
-            events,
-        })
+        self.play_side(self.path.display().to_string(), &header, reader, manner)
     }
 
     /// The same by other numbers.
     fn changed_side(&self, manner: Manner, settings: &[Setting]) -> Result<Side, ReplayError> {
         let (mut header, reader) = self.to_play()?;
-        let mut names = Vec::new();
-        for Setting { name, value } in settings {
-            let set = header.tuning.set(name, *value);
-            set.map_err(|error| ReplayError::Input(format!("--set {name}: {error}")))?;
-            names.push(format!("{name} = {value:?}"));
-        }
+        header.tuning = setting::apply(settings, header.tuning)?;
+        let names: Vec<_> = settings.iter().map(Setting::text).collect();
         let manner = Manner {
             on_its_own_time: true,
             ..manner
         };
-        let mut events = Vec::new();
+        self.play_side(names.join(", "), &header, reader, manner)
+    }
+
+    fn play_side(
+        &self,
+        name: String,
+        header: &Header,
+        reader: Reader<'_>,
+        manner: Manner,
+    ) -> Result<Side, ReplayError> {
+        let (mut events, mut calls) = (Vec::new(), Calls::default());
         let keep = |turn: &Turn<'_>| compare::keep(&mut events, turn);
-        let played = self.play((&header, reader), manner, &mut (), keep)?;
+        let played = self.play((header, reader), manner, &mut calls, keep)?;
         Ok(Side {
-            name: names.join(", "),
-            verdict: played.verdict(&header),
-            partial: self.partial(&header, &played),
+            name,
+            verdict: played.verdict(header),
+            partial: self.partial(header, &played),
             played,
             events,
+            calls,
         })
     }
 
@@ -322,9 +314,9 @@ impl<'a> Journal<'a> {
         let keys = export.finish()?;
         let window = Window::default();
         let mut text = if as_json {
-            json::object(&header, &played, &window, None)
+            json::object(&header, &played, &window, None, None)
         } else {
-            table::text(&header, &played, &window)
+            table::text(&header, &played, &window, None)
         };
         if !as_json {
             text.push_str(&format!("{datagrams} datagrams in {}\n", to.display()));
@@ -359,8 +351,9 @@ impl<'a> Journal<'a> {
         &self,
         manner: Manner,
         options: &Options,
-        as_json: bool,
+        shown: Shown,
     ) -> Result<Outcome, ReplayError> {
+        let as_json = shown.as_json;
         let (header, reader) = self.open()?;
         let window = options.window();
         let mut stepper = options.step.then(Stepper::default);
@@ -385,17 +378,20 @@ impl<'a> Journal<'a> {
                 Flow::Stop
             })
         };
-        let played = self.play((&header, reader), manner, &mut (), on_turn)?;
+        let mut calls = Calls::within(window);
+        let played = self.play((&header, reader), manner, &mut calls, on_turn)?;
         if let Some(error) = failed {
             return Err(ReplayError::Output(error));
         }
         window
             .check(&played)
             .map_err(|why| unusable(self.path, &why))?;
+        let calls = shown.turns.then_some(&calls);
         let text = if as_json {
-            json::object(&header, &played, &window, options.events.then_some(&*lines))
+            let lines = options.events.then_some(&*lines);
+            json::object(&header, &played, &window, lines, calls)
         } else {
-            table::text(&header, &played, &window)
+            table::text(&header, &played, &window, calls)
         };
         print(&mut out, &text)?;
         self.outcome(&header, &played)

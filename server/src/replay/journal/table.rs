@@ -9,6 +9,7 @@ use super::ledger::{SessionRow, Traffic};
 use super::play::{Played, Verdict};
 use super::window::Window;
 use crate::replay::columns::{self, line};
+use crate::replay::turns::{self, Calls};
 
 const HEAD: [&str; 9] = [
     "session",
@@ -24,8 +25,13 @@ const HEAD: [&str; 9] = [
 /// Columns of text, which stand at the left.
 const TEXT_COLUMNS: usize = 5;
 
-/// What it shows, sessions, totals.
-pub(super) fn text(header: &Header, played: &Played, window: &Window) -> String {
+/// What it shows, sessions, turns if they are wanted, totals.
+pub(super) fn text(
+    header: &Header,
+    played: &Played,
+    window: &Window,
+    calls: Option<&Calls>,
+) -> String {
     let mut text = String::new();
     line(&mut text, &verdict(header, played));
     text.push('\n');
@@ -40,6 +46,9 @@ pub(super) fn text(header: &Header, played: &Played, window: &Window) -> String 
         columns::write(&mut text, HEAD, TEXT_COLUMNS, &rows);
     }
     text.push('\n');
+    if let Some(calls) = calls {
+        turns::write_calls(&mut text, calls);
+    }
     totals(&mut text, header, played);
     text
 }

@@ -1,0 +1,99 @@
+//! `--set`: a number that decisions depend on, and another value of it.
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+use std::time::Duration;
+
+use antiphon_core::shard::Tuning;
+use antiphon_core::voice::config::TurnConfig;
+
+use super::ReplayError;
+use super::moment::{Moment, number};
+
+/// Names of turns' parameters begin so.
+const TURNS: &str = "voice.";
+
+/// A parameter and its other value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Setting {
+    pub(super) name: String,
+    value: Value,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Value {
+    /// Of the shard.
+    Time(Duration),
+    /// Of turns; what it may be depends on the name.
+    Turns(String),
+}
+
+/// `NAME=VALUE`. A time of the shard's may be in milliseconds too, such as `250ms`.
+impl FromStr for Setting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, value) = text
+            .split_once('=')
+            .ok_or_else(|| format!("it is {text}, and not NAME=VALUE"))?;
+        let value = if name.starts_with(TURNS) {
+            Value::Turns(value.to_owned())
+        } else {
+            let millis = value.strip_suffix("ms").and_then(number);
+            Value::Time(match millis {
+                Some(millis) => {
+                    Duration::try_from_secs_f64(millis / 1e3).map_err(|it| it.to_string())?
+                }
+                None => value.parse::<Moment>()?.0,
+            })
+        };
+        let name = name.to_owned();
+        Ok(Self { name, value })
+    }
+}
+
+impl Setting {
+    /// As it was given.
+    pub(super) fn text(&self) -> String {
+        match &self.value {
+            Value::Time(value) => format!("{} = {value:?}", self.name),
+            Value::Turns(value) => format!("{} = {value}", self.name),
+        }
+    }
+
+    /// Whether it is of turns, and not of the shard.
+    pub(super) const fn is_of_turns(&self) -> bool {
+        matches!(self.value, Value::Turns(_))
+    }
+
+    fn apply(&self, tuning: &mut Tuning) -> Result<(), String> {
+        match &self.value {
+            Value::Time(value) => tuning.set(&self.name, *value).map_err(|it| it.to_string()),
+            Value::Turns(value) => {
+                let name = self.name.trim_start_matches(TURNS);
+                tuning.turns.set(name, value).map_err(|it| it.to_string())
+            }
+        }
+    }
+}
+
+/// The numbers with others in place of some.
+///
+/// # Errors
+/// One is given twice, is none, or takes no such value, or two do not go together.
+pub(super) fn apply(settings: &[Setting], tuning: Tuning) -> Result<Tuning, ReplayError> {
+    let mut changed = tuning;
+    let mut names = BTreeSet::new();
+    for setting in settings {
+        let name = &setting.name;
+        if !names.insert(name) {
+            return Err(ReplayError::Input(format!("--set {name} is given twice")));
+        }
+        let wrong = |error| ReplayError::Input(format!("--set {name}: {error}"));
+        setting.apply(&mut changed).map_err(wrong)?;
+    }
+    let wrong = |error| ReplayError::Input(format!("--set: {error}"));
+    let checked: Result<(), _> = TurnConfig::check(&changed.turns);
+    checked.map_err(wrong)?;
+    Ok(changed)
+}
