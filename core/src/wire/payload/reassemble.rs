@@ -111,7 +111,7 @@ impl Reassembler {
         let bytes = &mut frame.bytes;
         match self.codec {
             Codec::Opus | Codec::Pcmu | Codec::Pcma | Codec::TelephoneEvent(_) => {
-                bytes.extend_from_slice(payload)
+                bytes.extend_from_slice(payload);
             }
             Codec::Vp8 => append_vp8(bytes, payload)?,
             Codec::Vp9 { .. } => append_vp9(bytes, &mut self.unit_open, payload)?,
