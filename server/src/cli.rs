@@ -8,11 +8,13 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::{replay, sim};
+use crate::{load, replay, sim};
 
 /// What `antiphon` does besides serving.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Tool {
+    /// Makes many calls to a WHIP server and says what it took
+    Load(Box<load::Arguments>),
     /// Plays a journal or a packet capture again and reports on it
     Replay(Box<replay::Arguments>),
     /// Runs a world of shards and clients in simulated time and judges it
@@ -45,6 +47,7 @@ impl Tool {
     #[must_use]
     pub fn run(self) -> ExitCode {
         match self {
+            Self::Load(arguments) => load::run(&arguments),
             Self::Replay(arguments) => replay::run(&arguments),
             Self::Sim(arguments) => sim::run(&arguments),
         }

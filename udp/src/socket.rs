@@ -272,6 +272,13 @@ impl Socket {
     }
 }
 
+/// To watch it for readiness where no second handle is wanted.
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 fn bind_one(address: SocketAddr) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(
         Domain::for_address(address),

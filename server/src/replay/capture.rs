@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use antiphon_core::replay::{CaptureReader, Codecs, Item, KeyLog, Pace, Replay, Settings};
 use clap::{Args, ValueEnum};
 
-use super::progress::Progress;
 use super::wav::Wavs;
 use super::{Input, ReplayError, json, keys, table, unreadable};
 
@@ -87,13 +86,13 @@ pub(super) fn run(input: Input<'_>, options: &Options, as_json: bool) -> Result<
     }
     let mut wavs = options.wav.as_deref().map(Wavs::start).transpose()?;
     let mut replay = Replay::new(settings);
-    let mut progress = Progress::new(input.len);
+    let mut progress = super::progress(input.len);
     let ended = CaptureReader::new(input.into_reader()).and_then(|mut reader| {
         while reader.step(&mut |item: Item<'_>| match &mut wavs {
             Some(wavs) => replay.handle_to(item, wavs),
             None => replay.handle(item),
         })? {
-            progress.note(reader.position());
+            progress.note(reader.position(), || super::mebibytes(reader.position()));
             if wavs.as_ref().is_some_and(Wavs::has_failed) {
                 break;
             }

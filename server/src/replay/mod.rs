@@ -5,7 +5,6 @@ mod columns;
 mod journal;
 mod json;
 mod keys;
-mod progress;
 mod table;
 mod warnings;
 mod wav;
@@ -18,12 +17,17 @@ use std::process::ExitCode;
 use antiphon_core::journal::MAGIC;
 use clap::Args;
 
+use crate::progress::Progress;
+
 /// Of a replay that differs from the run.
 const EXIT_DIFFERS: u8 = 1;
 /// Of a recording that cannot be read, or not to its end, and of arguments that are wrong.
 const EXIT_FAILED: u8 = 2;
 /// Whoever read what we said reads no more: as if the signal of that had ended us.
 const EXIT_UNHEARD: u8 = 128 + 13;
+
+/// Bytes of a file from which one waits: half a second's work.
+const WAITED_BYTES_MIN: u64 = 64 << 20;
 
 /// The arguments of `antiphon replay`.
 #[derive(Clone, Debug, Args)]
@@ -121,6 +125,16 @@ enum ReplayError {
     /// Standard output is closed.
     #[error("the report cannot be written: {0}")]
     Output(io::Error),
+}
+
+/// The bar of a file of so many bytes.
+fn progress(len: u64) -> Progress {
+    Progress::new(len, len >= WAITED_BYTES_MIN)
+}
+
+/// What stands behind the bar.
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
 }
 
 fn unwritable(path: &Path, error: io::Error) -> ReplayError {

@@ -14,7 +14,7 @@ use antiphon_core::time::Timestamp;
 use antiphon_udp::Clock;
 
 use super::ledger::{Ledger, Passed};
-use crate::replay::progress::Progress;
+use crate::replay;
 
 /// One turn that was played.
 #[derive(Debug)]
@@ -210,7 +210,7 @@ pub(super) fn play(
 ) -> Result<Played, ConfigError> {
     let clock = Clock::start();
     let started = clock.now();
-    let mut progress = Progress::new(len);
+    let mut progress = replay::progress(len);
     let mut played = if header.redacted {
         show(reader, witness, on_turn)
     } else {
@@ -221,7 +221,8 @@ pub(super) fn play(
         manner.prepare(&mut player);
         let mut played = Played::default();
         while played.step(&mut player, witness, &mut on_turn) == Flow::Continue {
-            progress.note(player.position() as u64);
+            let position = player.position() as u64;
+            progress.note(position, || replay::mebibytes(position));
         }
         played.digest = Some(player.digest());
         played.difference = player.difference().cloned();

@@ -1,0 +1,424 @@
+//! What a run came to, for people and as JSON.
+
+use std::fmt;
+use std::time::Duration;
+
+use antiphon_core::time::Timestamp;
+use serde_json::{Value, json};
+
+use super::description::Role;
+use super::engine::{Outcome, Outcomes};
+use super::figures::{Spread, millis};
+use super::signalling::Reasons;
+
+/// A share of a core beyond which the generator's own queueing shows in its figures.
+const SHARE_MAX: f64 = 0.9;
+/// Of the sends, the share that may be late by more than an interval: a pause of the machine, once.
+const LATE_SHARE_MAX: f64 = 0.001;
+
+/// Readings at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading {
+    pub(super) at: Timestamp,
+    /// Processor time of this process.
+    pub(super) own_cpu: Duration,
+    /// The server's processor time and resident bytes, if its process is known.
+    pub(super) server: Option<(Duration, u64)>,
+    /// Packets sent and received by then.
+    pub(super) packets: u64,
+}
+
+/// The moments of a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Readings {
+    /// Before the first POST.
+    pub(super) idle: Reading,
+    /// Once everybody is connected.
+    pub(super) joined: Reading,
+    /// At the ends of the media phase.
+    pub(super) from: Reading,
+    pub(super) until: Reading,
+}
+
+/// What a run of `antiphon load` came to.
+#[derive(Debug)]
+pub struct Report {
+    asked: u32,
+    connected: u64,
+    failures: Reasons,
+    died: Reasons,
+    is_interrupted: bool,
+    /// From the POST to the answer, from the answer to the end of the handshake, and from the POST to the first
+    /// packet.
+    answer: Spread,
+    secured: Spread,
+    first_packet: Spread,
+    /// From the first POST to the last connection.
+    all_connected: Option<Duration>,
+    sent: u64,
+    received: u64,
+    /// Packets that should have come; `None` where nobody can say.
+    expected: Option<u64>,
+    outcomes: Outcomes,
+    readings: Readings,
+    /// Sessions that the server may still have.
+    left: u64,
+}
+
+impl Report {
+    pub(super) fn new(
+        asked: u32,
+        failures: Reasons,
+        outcomes: Outcomes,
+        readings: Readings,
+        is_speech: bool,
+    ) -> Self {
+        let calls = || outcomes.calls.iter().flatten();
+        let spread = |time: fn(&Outcome) -> Option<Duration>| calls().filter_map(time).collect();
+        let connected = |role| {
+            let of = calls().filter(|call| call.role == role && call.connected.is_some());
+            of.count() as u64
+        };
+        let subscribers = connected(Role::Subscribe);
+        let sent = calls().map(|call| call.sent).sum();
+        let expected = if subscribers > 0 {
+            sent * subscribers
+        } else {
+            sent
+        };
+        let first_post = calls().map(|call| call.posted).min();
+        let last = calls().filter_map(|call| call.connected).max();
+        let mut report = Self {
+            asked,
+            connected: connected(Role::Echo) + connected(Role::Publish) + subscribers,
+            failures,
+            died: Reasons::default(),
+            is_interrupted: false,
+            answer: spread(|call| Some(call.answered.since(call.posted))),
+            secured: spread(|call| Some(call.secured?.since(call.answered))),
+            first_packet: spread(|call| Some(call.connected?.since(call.posted))),
+            all_connected: last.zip(first_post).map(|(last, first)| last.since(first)),
+            sent,
+            received: calls().map(|call| call.received).sum(),
+            expected: (!is_speech).then_some(expected),
+            outcomes: Outcomes::default(),
+            readings,
+            left: 0,
+        };
+        for call in calls() {
+            match (call.connected, call.ended) {
+                (None, Some(ending)) => report.failures.note(ending.to_string(), 1),
+                (Some(_), Some(ending)) => report.died.note(ending.to_string(), 1),
+                (_, None) => {}
+            }
+        }
+        report.outcomes = outcomes;
+        report
+    }
+
+    pub(super) const fn note_left(&mut self, left: u64) {
+        self.left = left;
+    }
+
+    pub(super) const fn note_interrupted(&mut self) {
+        self.is_interrupted = true;
+    }
+
+    /// Whether everybody connected and nobody's session ended before its time.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.connected == u64::from(self.asked) && self.died.0.is_empty() && !self.is_interrupted
+    }
+
+    /// Packets that should have come and did not; `None` where nobody can say, as of what an agent says.
+    #[must_use]
+    pub fn lost(&self) -> Option<u64> {
+        self.expected
+            .map(|expected| expected.saturating_sub(self.received))
+    }
+
+    /// Why the figures may be the generator's rather than the server's.
+    fn limits(&self) -> Vec<String> {
+        let mut limits = Vec::new();
+        let Outcomes {
+            late,
+            skipped,
+            socket_losses,
+            ..
+        } = self.outcomes;
+        for (what, share) in [
+            ("set-up", self.setup_share()),
+            ("media", self.media_share()),
+        ] {
+            if share > SHARE_MAX {
+                limits.push(format!(
+                    "it took {:.0} % of a core during {what}",
+                    100.0 * share
+                ));
+            }
+        }
+        if late as f64 > LATE_SHARE_MAX * self.sent as f64 {
+            limits.push(format!(
+                "{late} packets were sent more than an interval late"
+            ));
+        }
+        if skipped > 0 {
+            limits.push(format!("{skipped} turns to send were skipped, 200 ms late"));
+        }
+        if socket_losses > 0 {
+            limits.push(format!("its sockets lost {socket_losses} datagrams"));
+        }
+        limits
+    }
+
+    fn setup_share(&self) -> f64 {
+        share(&self.readings.idle, &self.readings.joined)
+    }
+
+    fn media_share(&self) -> f64 {
+        share(&self.readings.from, &self.readings.until)
+    }
+
+    /// Packets in and out of the media phase, as long as it was measured.
+    fn packets(&self) -> u64 {
+        self.readings.until.packets - self.readings.from.packets
+    }
+
+    /// Processor time a packet, of whoever used so much of it in the media phase.
+    fn micros_a_packet(&self, cpu: Duration) -> f64 {
+        cpu.as_secs_f64() * 1e6 / self.packets().max(1) as f64
+    }
+
+    /// The server's figures, if its process is known.
+    fn server(&self) -> Option<Server> {
+        let Readings {
+            idle,
+            joined,
+            from,
+            until,
+        } = &self.readings;
+        let cpu = |reading: &Reading| reading.server.map(|(cpu, _)| cpu);
+        let resident = |reading: &Reading| reading.server.map(|(_, bytes)| bytes);
+        let setup = cpu(joined)?.saturating_sub(cpu(idle)?);
+        let media = cpu(until)?.saturating_sub(cpu(from)?);
+        let grown = resident(until)?.saturating_sub(resident(idle)?);
+        Some(Server {
+            setup,
+            setup_each: setup.as_secs_f64() * 1e3 / self.connected.max(1) as f64,
+            media,
+            media_share: media.as_secs_f64() / until.at.since(from.at).as_secs_f64().max(1e-9),
+            micros_a_packet: self.micros_a_packet(media),
+            resident_bytes: resident(until)?,
+            bytes_a_session: grown / self.connected.max(1),
+        })
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let own = self
+            .readings
+            .until
+            .own_cpu
+            .saturating_sub(self.readings.from.own_cpu);
+        let limits = self.limits();
+        json!({
+            "sessions": {
+                "asked": self.asked,
+                "connected": self.connected,
+                "failed": u64::from(self.asked).saturating_sub(self.connected),
+                "failures": self.failures.0,
+                "ended_early": self.died.0,
+                "left_on_server": self.left,
+            },
+            "interrupted": self.is_interrupted,
+            "setup_ms": {
+                "post_to_answer": self.answer.millis(),
+                "answer_to_dtls": self.secured.millis(),
+                "post_to_first_packet": self.first_packet.millis(),
+                "all_connected": self.all_connected.map(millis),
+            },
+            "packets": {
+                "sent": self.sent,
+                "received": self.received,
+                "lost": self.lost(),
+                "opened": self.outcomes.opened,
+                "misdelivered": self.outcomes.misdelivered,
+                "not_authentic": self.outcomes.refused,
+            },
+            "round_trip_ms": self.outcomes.round_trips.millis(),
+            "media_seconds": self.readings.until.at.since(self.readings.from.at).as_secs_f64(),
+            "server": self.server().map(|server| server.to_json()),
+            "generator": {
+                "setup_cpu_percent": 100.0 * self.setup_share(),
+                "media_cpu_percent": 100.0 * self.media_share(),
+                "cpu_us_a_packet": self.micros_a_packet(own),
+                "late_ms": self.outcomes.lateness.millis(),
+                "late_by_an_interval": self.outcomes.late,
+                "turns_skipped": self.outcomes.skipped,
+                "lost_at_its_sockets": self.outcomes.socket_losses,
+                "was_the_limit": !limits.is_empty(),
+                "limits": limits,
+            },
+        })
+    }
+}
+
+/// Processor time over time.
+fn share(from: &Reading, until: &Reading) -> f64 {
+    let cpu = until.own_cpu.saturating_sub(from.own_cpu);
+    cpu.as_secs_f64() / until.at.since(from.at).as_secs_f64().max(1e-9)
+}
+
+/// What a server used.
+struct Server {
+    setup: Duration,
+    /// Milliseconds.
+    setup_each: f64,
+    media: Duration,
+    media_share: f64,
+    micros_a_packet: f64,
+    resident_bytes: u64,
+    bytes_a_session: u64,
+}
+
+impl Server {
+    fn to_json(&self) -> Value {
+        json!({
+            "setup_cpu_seconds": self.setup.as_secs_f64(),
+            "cpu_ms_a_join": self.setup_each,
+            "media_cpu_seconds": self.media.as_secs_f64(),
+            "media_cpu_percent": 100.0 * self.media_share,
+            "cpu_us_a_packet": self.micros_a_packet,
+            "resident_kib": self.resident_bytes >> 10,
+            "resident_kib_a_session": self.bytes_a_session as f64 / 1024.0,
+        })
+    }
+}
+
+/// Median, 99th percentile and the longest.
+fn spread(spread: &Spread) -> String {
+    let at = |share| spread.quantile(share).map_or(f64::NAN, millis);
+    if spread.count() == 0 {
+        return "none measured".to_owned();
+    }
+    format!(
+        "p50 {:.2}   p99 {:.2}   max {:.2} ms",
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    )
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let failed = u64::from(self.asked).saturating_sub(self.connected);
+        writeln!(
+            f,
+            "sessions           {} of {} connected, {failed} failed",
+            self.connected, self.asked
+        )?;
+        for (reason, count) in &self.failures.0 {
+            writeln!(f, "                   {count} failed: {reason}")?;
+        }
+        for (reason, count) in &self.died.0 {
+            writeln!(f, "                   {count} ended early: {reason}")?;
+        }
+        if self.left > 0 {
+            writeln!(
+                f,
+                "                   {} may be left on the server",
+                self.left
+            )?;
+        }
+        writeln!(f, "POST to answer     {}", spread(&self.answer))?;
+        writeln!(f, "answer to DTLS     {}", spread(&self.secured))?;
+        writeln!(f, "to first packet    {}", spread(&self.first_packet))?;
+        if let Some(all) = self.all_connected {
+            writeln!(
+                f,
+                "last connected     {:.2} s after the first POST",
+                all.as_secs_f64()
+            )?;
+        }
+        self.write_media(f)?;
+        if let Some(server) = self.server() {
+            writeln!(
+                f,
+                "server, set-up     {:.2} s of processor, {:.2} ms a session",
+                server.setup.as_secs_f64(),
+                server.setup_each
+            )?;
+            writeln!(
+                f,
+                "server, media      {:.2} s of processor, {:.1} % of a core, {:.2} us a packet in or out",
+                server.media.as_secs_f64(),
+                100.0 * server.media_share,
+                server.micros_a_packet
+            )?;
+            writeln!(
+                f,
+                "server, memory     {:.1} MiB, {:.1} KiB more a session",
+                server.resident_bytes as f64 / f64::from(1 << 20),
+                server.bytes_a_session as f64 / 1024.0
+            )?;
+        }
+        self.write_generator(f)
+    }
+}
+
+impl Report {
+    fn write_media(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sent, received) = (self.sent, self.received);
+        write!(f, "packets            {sent} sent, {received} received")?;
+        match self.lost() {
+            Some(lost) => {
+                let share = 100.0 * lost as f64 / self.expected.unwrap_or(0).max(1) as f64;
+                writeln!(f, ", {lost} lost ({share:.4} %)")?;
+            }
+            None => writeln!(f)?,
+        }
+        let Outcomes {
+            misdelivered,
+            refused,
+            ..
+        } = self.outcomes;
+        if misdelivered + refused > 0 {
+            writeln!(
+                f,
+                "                   {misdelivered} of others, {refused} not authentic"
+            )?;
+        }
+        writeln!(
+            f,
+            "round trip         {}",
+            spread(&self.outcomes.round_trips)
+        )
+    }
+
+    fn write_generator(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let own = self
+            .readings
+            .until
+            .own_cpu
+            .saturating_sub(self.readings.from.own_cpu);
+        writeln!(
+            f,
+            "generator          {:.1} % of a core in set-up, {:.1} % in media, {:.2} us a packet; sends late by {}",
+            100.0 * self.setup_share(),
+            100.0 * self.media_share(),
+            self.micros_a_packet(own),
+            spread(&self.outcomes.lateness),
+        )?;
+        for limit in self.limits() {
+            writeln!(f, "THE GENERATOR WAS THE LIMIT: {limit}")?;
+        }
+        if self.is_interrupted {
+            writeln!(
+                f,
+                "INTERRUPTED: the figures are of what was done until then"
+            )?;
+        }
+        Ok(())
+    }
+}

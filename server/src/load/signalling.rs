@@ -1,0 +1,308 @@
+//! POSTs all offers at their time, and DELETEs what came of them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use antiphon_core::plan::{Fingerprint, IceCredentials};
+use antiphon_core::rng::{Rng, Seed};
+use antiphon_core::time::Timestamp;
+use antiphon_udp::Clock;
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::call::Agreed;
+use super::description::{Answer, Offer, Role};
+use super::engine::{Desk, Join, Order};
+use super::http::{Client, Reply, Target};
+use super::limits::{DELETES_TIMEOUT, POSTERS_MAX, REASON_BYTES_MAX, REASONS_MAX};
+
+/// A step of the golden ratio that gives every session another source, and is odd.
+const SSRC_STEP: u32 = 0x9e37_79b1;
+
+/// Why sessions failed, and how many of each.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reasons(pub(super) BTreeMap<String, u64>);
+
+impl Reasons {
+    /// Counts one. Reasons beyond the limit are counted together.
+    pub(super) fn note(&mut self, reason: String, count: u64) {
+        let is_known = self.0.contains_key(&reason) || self.0.len() < REASONS_MAX;
+        let reason = if is_known {
+            reason
+        } else {
+            "others".to_owned()
+        };
+        *self.0.entry(reason).or_default() += count;
+    }
+
+    pub(super) fn add(&mut self, others: Self) {
+        for (reason, count) in others.0 {
+            self.note(reason, count);
+        }
+    }
+}
+
+/// What all offers of a run have in common.
+pub(super) struct Posting {
+    pub(super) clock: Clock,
+    pub(super) target: Arc<Target>,
+    pub(super) role: Role,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) seed: Seed,
+    /// By session, this one's and others'.
+    pub(super) addresses: Vec<SocketAddr>,
+    /// Whether sessions call from addresses of the loopback interface.
+    pub(super) is_loopback: bool,
+    pub(super) desk: Desk,
+    /// Sessions to call.
+    pub(super) sessions: Range<u32>,
+    /// POSTs a second.
+    pub(super) rate: f64,
+    pub(super) start: Timestamp,
+    /// Says that no more shall be posted.
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+/// What came of them.
+#[derive(Debug, Default)]
+pub(super) struct Posted {
+    /// Sessions that were answered and handed to the engine.
+    pub(super) answered: u64,
+    /// Paths of what the server made.
+    pub(super) resources: Vec<String>,
+    /// Sessions whose resource is not known, or not on that server.
+    pub(super) unknown_resources: u64,
+    pub(super) reasons: Reasons,
+}
+
+impl Posted {
+    fn add(&mut self, other: Self) {
+        self.answered += other.answered;
+        self.resources.extend(other.resources);
+        self.unknown_resources += other.unknown_resources;
+        self.reasons.add(other.reasons);
+    }
+}
+
+/// Posting that goes on, on the runtime's thread.
+pub(super) struct Posters {
+    workers: JoinSet<Posted>,
+    posted: Posted,
+}
+
+impl Posters {
+    pub(super) fn start(posting: Posting) -> Self {
+        let count = posting.sessions.len().min(POSTERS_MAX) as u64;
+        let next = Arc::new(AtomicU32::new(posting.sessions.start));
+        let posting = Arc::new(posting);
+        let mut workers = JoinSet::new();
+        for worker in 0..count {
+            let rng = posting.seed.derive("poster", worker).rng();
+            workers.spawn(work(Arc::clone(&posting), Arc::clone(&next), rng));
+        }
+        Self {
+            workers,
+            posted: Posted::default(),
+        }
+    }
+
+    /// What came of it once all is posted; `None` before.
+    pub(super) fn poll(&mut self) -> Option<&mut Posted> {
+        while let Some(worker) = self.workers.try_join_next() {
+            // One that panicked has nothing to tell, and its sessions count as not connected.
+            self.posted.add(worker.unwrap_or_default());
+        }
+        self.workers.is_empty().then_some(&mut self.posted)
+    }
+}
+
+async fn work(posting: Arc<Posting>, next: Arc<AtomicU32>, mut rng: Rng) -> Posted {
+    let mut client = Client::new(Arc::clone(&posting.target));
+    let mut posted = Posted::default();
+    loop {
+        let session = next.fetch_add(1, Ordering::Relaxed);
+        if session >= posting.sessions.end {
+            return posted;
+        }
+        let place = f64::from(session - posting.sessions.start);
+        let due = posting.start + Duration::from_secs_f64(place / posting.rate);
+        let wait = due.since(posting.clock.now());
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+        if posting.stop.load(Ordering::Relaxed) {
+            return posted;
+        }
+        match post(&posting, &mut client, session, &mut rng, &mut posted).await {
+            Ok(join) => {
+                posted.answered += 1;
+                posting.desk.order(Order::Join(Box::new(join)));
+            }
+            Err(reason) => posted.reasons.note(reason, 1),
+        }
+    }
+}
+
+/// Calls the server once.
+async fn post(
+    posting: &Posting,
+    client: &mut Client,
+    session: u32,
+    rng: &mut Rng,
+    posted: &mut Posted,
+) -> Result<Join, String> {
+    let address = posting.addresses[session as usize];
+    let offer = Offer {
+        role: posting.role,
+        ice: credentials(session, rng),
+        fingerprint: posting.fingerprint,
+        ssrc: session.wrapping_add(1).wrapping_mul(SSRC_STEP),
+        address,
+    };
+    let began = posting.clock.now();
+    let reply = client.post(offer.write()).await?;
+    let answered = posting.clock.now();
+    if reply.status != 201 {
+        return Err(refusal(&reply));
+    }
+    let location = reply.location.as_deref();
+    match location.and_then(|location| posting.target.url.resolve(location)) {
+        Some(resource) => posted.resources.push(resource),
+        None => posted.unknown_resources += 1,
+    }
+    let mut answer = Answer::read(&reply.body).map_err(|error| error.to_string())?;
+    let is_reachable = |candidate: &SocketAddr| {
+        candidate.is_ipv4() == address.is_ipv4()
+            && (candidate.ip().is_loopback() || !posting.is_loopback)
+    };
+    answer.candidates.retain(is_reachable);
+    if answer.candidates.is_empty() {
+        return Err(if posting.is_loopback {
+            "the answer has no candidate on loopback: call the server by an address it announces"
+                .to_owned()
+        } else {
+            format!(
+                "the answer has no candidate that {} can reach",
+                address.ip()
+            )
+        });
+    }
+    Ok(Join {
+        session,
+        agreed: Agreed {
+            role: offer.role,
+            ssrc: offer.ssrc,
+            local: offer.ice,
+            answer,
+        },
+        posted: began,
+        answered,
+    })
+}
+
+/// A name that tells sessions apart, and 128 bits of password.
+fn credentials(session: u32, rng: &mut Rng) -> IceCredentials {
+    IceCredentials {
+        ufrag: format!("{session:04x}{:04x}", rng.u32() & 0xffff),
+        password: format!("{:016x}{:016x}", rng.u64(), rng.u64()),
+    }
+}
+
+/// Status and title or first line of what a server says that does not take an offer.
+fn refusal(reply: &Reply) -> String {
+    let problem: Value = serde_json::from_str(&reply.body).unwrap_or_default();
+    let said = problem["detail"]
+        .as_str()
+        .or_else(|| problem["title"].as_str());
+    let said = said
+        .or_else(|| reply.body.lines().next())
+        .unwrap_or_default();
+    let printable = |c: &char| !c.is_control();
+    let said: String = said
+        .chars()
+        .filter(printable)
+        .take(REASON_BYTES_MAX)
+        .collect();
+    format!("{} {said}", reply.status).trim_end().to_owned()
+}
+
+/// Ends what the server made; how many of them it may still have.
+pub(super) async fn delete_all(target: &Arc<Target>, resources: Vec<String>) -> u64 {
+    let total = resources.len() as u64;
+    let count = resources.len().min(POSTERS_MAX);
+    let next = Arc::new(AtomicU32::new(0));
+    let resources: Arc<[String]> = resources.into();
+    let deleted = Arc::new(AtomicU32::new(0));
+    let mut workers = JoinSet::new();
+    for _ in 0..count {
+        let (resources, next, deleted) = (
+            Arc::clone(&resources),
+            Arc::clone(&next),
+            Arc::clone(&deleted),
+        );
+        let mut client = Client::new(Arc::clone(target));
+        workers.spawn(async move {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed) as usize;
+                let Some(resource) = resources.get(index) else {
+                    return;
+                };
+                // One that is gone already is as good.
+                let reply = client.delete(resource).await;
+                let is_gone =
+                    reply.is_ok_and(|reply| matches!(reply.status, 200..=299 | 404 | 410));
+                deleted.fetch_add(is_gone.into(), Ordering::Relaxed);
+            }
+        });
+    }
+    let all = async { while workers.join_next().await.is_some() {} };
+    // What is not done by then is counted below.
+    timeout(DELETES_TIMEOUT, all).await.ok();
+    total - u64::from(deleted.load(Ordering::Relaxed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_one_line_with_what_the_server_says() {
+        let reply = |body: &str| Reply {
+            status: 503,
+            location: None,
+            body: body.to_owned(),
+        };
+        let problem = r#"{"title":"Full","detail":"all shards are full","status":503}"#;
+        assert_eq!(refusal(&reply(problem)), "503 all shards are full");
+        assert_eq!(refusal(&reply("busy\nsecond line")), "503 busy");
+        assert_eq!(refusal(&reply("")), "503");
+        assert_eq!(refusal(&reply("\u{1b}[31mred")), "503 [31mred");
+        assert!(refusal(&reply(&"x".repeat(10_000))).len() < 2 * REASON_BYTES_MAX);
+    }
+
+    #[test]
+    fn reasons_are_counted_and_their_number_is_bounded() {
+        let mut reasons = Reasons::default();
+        for number in 0..10_000 {
+            reasons.note(format!("reason {number}"), 1);
+        }
+        reasons.note("reason 3".to_owned(), 2);
+        assert_eq!(reasons.0["reason 3"], 3);
+        assert_eq!(reasons.0.len(), REASONS_MAX + 1);
+        assert_eq!(reasons.0.values().sum::<u64>(), 10_002);
+    }
+
+    #[test]
+    fn sessions_have_names_of_their_own() {
+        let mut rng = Seed::new([2; 32]).rng();
+        let names: std::collections::BTreeSet<_> = (0..20_000)
+            .map(|session| credentials(session, &mut rng).ufrag)
+            .collect();
+        assert_eq!(names.len(), 20_000);
+    }
+}
