@@ -1,5 +1,6 @@
 //! Percentiles, and a pause.
 
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -68,6 +69,13 @@ pub fn lines(value: &Value) -> String {
     object.map(line).collect()
 }
 
+/// The machine's load over the last minute, as `/proc/loadavg` has it.
+#[must_use]
+pub fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +87,6 @@ mod tests {
         assert_eq!((at(0.0), at(0.5), at(0.99), at(1.0)), (1, 50, 99, 100));
         assert_eq!(Spread::default().quantile(0.5), Duration::ZERO);
         assert_eq!(spread.millis()["max"], 100.0);
+        assert!(load_average().parse::<f64>().is_ok());
     }
 }

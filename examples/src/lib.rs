@@ -1,17 +1,12 @@
-//! What the example programs share: a native WHIP client that calls any server many times over.
+//! What the example programs and their tests share.
 //!
-//! ```text
-//! Offered -> http::request (POST) -> Caller -> Engine (one thread, one socket, an address a call)
-//! ```
-//!
-//! The protocol is str0m's, so that a figure or a failure is judged by code that is not the server's.
+//! [`caller`] is a native WHIP client whose protocol is str0m's, so that a failure is judged by code that is not the
+//! server's. Who wants many calls takes `antiphon load`.
 #![forbid(unsafe_code)]
 
 pub mod caller;
 pub mod dialogues;
 pub mod dtls;
-pub mod engine;
 pub mod figures;
 pub mod hostile;
 pub mod http;
-pub mod process;

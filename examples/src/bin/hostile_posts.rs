@@ -12,11 +12,10 @@ use std::time::Duration;
 
 use antiphon_examples::caller::Offered;
 use antiphon_examples::dtls::Credentials;
-use antiphon_examples::engine::{Contents, Engine, Join, Pace};
-use antiphon_examples::figures::{Spread, lines, pause};
+use antiphon_examples::figures::{Spread, lines, load_average, pause};
 use antiphon_examples::hostile::{Hostile, requests};
-use antiphon_examples::http::{Url, exchange, request};
-use antiphon_examples::process::load_average;
+use antiphon_examples::http::{Origin, exchange};
+use antiphon_server::load;
 use antiphon_udp::Clock;
 use clap::Parser;
 use serde_json::{Value, json};
@@ -28,13 +27,17 @@ const HEAD_TIME: Duration = Duration::from_secs(10);
 const BODY_TIME: Duration = Duration::from_secs(30);
 const TOLERANCE: Duration = Duration::from_secs(2);
 const TRICKLE: Duration = Duration::from_millis(500);
-const POLL: Duration = Duration::from_millis(5);
+/// Until the call is up; its set-up is not what is tested.
+const CALL_SETUP: Duration = Duration::from_secs(1);
+/// How long it lasts: longer than the attack, which the slowest connections or the requests make.
+const CALL_SECONDS_SLOW: u64 = 45;
+const CALL_SECONDS: u64 = 15;
 
 #[derive(Parser)]
 struct Options {
     /// The server, such as http://127.0.0.1:8080.
     #[arg(long)]
-    url: Url,
+    url: Origin,
     /// Hostile requests.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     posts: u32,
@@ -64,15 +67,16 @@ enum Slow {
 fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let options = Options::parse();
     let clock = Clock::start();
-    let interval = Duration::from_millis(20);
-    let engine = Engine::start(
-        clock,
-        Pace {
-            interval,
-            contents: Contents::Stamps(80),
-        },
-    )?;
-    let good = call(&options.url, &engine, clock)?;
+    let good = offer(clock)?;
+    let seconds = if options.slow > 0 {
+        CALL_SECONDS_SLOW
+    } else {
+        CALL_SECONDS
+    };
+    let whip = format!("http://{}/whip", options.url.authority).parse()?;
+    let call = load::Arguments::echo(whip, 1, seconds);
+    let call = thread::spawn(move || load::measure(&call));
+    pause(&clock, CALL_SETUP);
 
     let slow = [Slow::Silent, Slow::Head, Slow::Body];
     let slow = slow
@@ -83,18 +87,20 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let slow: Vec<JoinHandle<_>> = slow.collect();
     let answers = attack(&options, &good, clock);
     let cuts: Vec<_> = slow.into_iter().flat_map(JoinHandle::join).collect();
-    let outcomes = engine.finish();
+    let is_outlived = call.is_finished();
+    let call = call.join().map_err(|_| "the call panicked")??;
 
-    let call = outcomes.calls.first().ok_or("the call was not made")?;
-    let lost = call.sent.saturating_sub(call.received);
-    let round_trips: Spread = outcomes.round_trips.iter().map(|(_, time)| *time).collect();
     let mut faults = faults(&answers, &cuts);
-    if lost > 0 || call.died {
-        faults.push(format!("the call lost {lost} of {} packets", call.sent));
+    if !call.is_whole() || call.lost() != Some(0) {
+        faults.push(format!("the call lost {:?} packets", call.lost()));
     }
+    if is_outlived {
+        faults.push("the call was over before the attack".to_owned());
+    }
+    let call = call.to_json();
     let report = json!({
-        "call": { "sent": call.sent, "received": call.received, "lost": lost },
-        "call_round_trip_ms": round_trips.millis(),
+        "call": call["packets"],
+        "call_round_trip_ms": call["round_trip_ms"],
         "answer_ms": answers.iter().map(|answer| answer.took).collect::<Spread>().millis(),
         "statuses": statuses(&answers),
         "silent_cut_ms": cut_spread(&cuts, Slow::Silent),
@@ -115,34 +121,11 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     })
 }
 
-/// Sets up the call that must not notice; its offer.
-fn call(url: &Url, engine: &Engine, clock: Clock) -> Result<String, Box<dyn std::error::Error>> {
-    let credentials = Credentials::generate()?;
-    let now = || clock.epoch().instant(clock.now());
-    let offered = Offered::new(&credentials, engine.address(0), now())?;
-    let good = offered.sdp.clone();
-    let whip = Url {
-        path: "/whip".to_owned(),
-        ..url.clone()
-    };
-    let posted = clock.now();
-    let headers = "Content-Type: application/sdp\r\n";
-    let reply = request(&whip, "POST", headers, good.as_bytes(), TIMEOUT)?;
-    let answered = clock.now();
-    let caller = offered.answered(&reply.body, now())?;
-    engine.lane().try_send(Join {
-        caller,
-        posted,
-        answered,
-    })?;
-    let end = clock.now() + TIMEOUT;
-    while engine.progress.heard.load(Ordering::Relaxed) == 0 {
-        if clock.now() > end {
-            return Err("the call did not come up".into());
-        }
-        pause(&clock, POLL);
-    }
-    Ok(good)
+/// An offer that would be answered, to make broken ones of.
+fn offer(clock: Clock) -> Result<String, Box<dyn std::error::Error>> {
+    let now = clock.epoch().instant(clock.now());
+    let address = SocketAddr::from(([127, 0, 0, 1], 9));
+    Ok(Offered::new(&Credentials::generate()?, address, now)?.sdp)
 }
 
 /// Sends all hostile requests, the kinds in turn.
@@ -164,7 +147,7 @@ fn attack(options: &Options, good: &str, clock: Clock) -> Vec<Answer> {
                 let reply = exchange(address, bytes, TIMEOUT);
                 answers.push(Answer {
                     name,
-                    status: reply.map(|reply| reply.status).map_err(|e| e.to_string()),
+                    status: reply.map_err(|error| error.to_string()),
                     took: clock.now().since(began),
                 });
             }

@@ -53,9 +53,10 @@ pub(super) struct Turn<'a> {
 }
 
 impl Call {
-    pub(super) fn new(now: Timestamp, agreed: Agreed) -> Self {
+    pub(super) fn new(now: Timestamp, agreed: Agreed, tie_breaker: u64) -> Self {
+        let (local, remote) = (agreed.local.clone(), agreed.answer.ice.clone());
         Self {
-            ice: Ice::new(now, agreed.local.clone(), agreed.answer.ice.clone()),
+            ice: Ice::new(now, local, remote, tie_breaker),
             agreed,
             destination: None,
             handshake: None,

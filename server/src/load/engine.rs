@@ -36,8 +36,8 @@ use super::pace::{Due, Pacer, Talk};
 use super::sockets::{Bell, Place, Sockets};
 use super::stamp::{PAYLOAD_BYTES_MAX, Stamp};
 
-/// Units of Opus' RTP clock in a second.
-const CLOCK_HZ: u64 = 48_000;
+/// Units of Opus' RTP clock in a millisecond.
+const CLOCK_PER_MS: u64 = 48;
 /// Packets sent before the sockets are asked for what came.
 const SENDS_EACH_TURN_MAX: usize = 256;
 /// Fillings of the receive batch before packets are sent.
@@ -305,7 +305,10 @@ impl Run {
                 .flatten()
                 .for_each(Call::end_greetings),
             Order::Talk { from, until } => {
-                self.pacer = Some(Pacer::new(from, self.pace.interval, self.pace.sessions));
+                // Who speaks already goes on.
+                let pace = &self.pace;
+                let pacer = || Pacer::new(from, pace.interval, pace.sessions);
+                self.pacer.get_or_insert_with(pacer);
                 self.phase = Some((from, until));
             }
         }
@@ -323,7 +326,7 @@ impl Run {
             received: 0,
             ended: None,
         });
-        let call = Call::new(now, join.agreed);
+        let call = Call::new(now, join.agreed, self.rng.u64());
         self.due.insert((call.deadline(), session));
         self.calls[session as usize] = Some(call);
         self.joining += 1;
@@ -489,7 +492,7 @@ impl Run {
             self.due.remove(&(before, session as u32));
             self.due.insert((call.deadline(), session as u32));
             let moment = Moment {
-                timestamp: (now.as_micros() * CLOCK_HZ / 1_000_000) as u32,
+                timestamp: media_time(now),
                 marker: true,
             };
             self.send(session, moment, 0);
@@ -527,9 +530,8 @@ impl Run {
         {
             return;
         }
-        let interval = self.pace.interval.as_micros() as u64;
         let moment = Moment {
-            timestamp: (due.interval * interval * CLOCK_HZ / 1_000_000) as u32,
+            timestamp: media_time(due.at),
             marker: talk.begins(due.session, due.interval),
         };
         if !self.send(session, moment, due.interval) || self.phase.is_none() {
@@ -634,4 +636,9 @@ impl Run {
             .received
             .store(self.received, Ordering::Relaxed);
     }
+}
+
+/// In units of Opus' RTP clock: from packet to packet of a session it grows by exactly an interval.
+fn media_time(at: Timestamp) -> u32 {
+    (u128::from(at.as_nanos()) * u128::from(CLOCK_PER_MS) / 1_000_000) as u32
 }

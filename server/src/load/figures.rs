@@ -96,18 +96,13 @@ mod tests {
 
     #[test]
     fn every_duration_lies_in_its_bucket_and_buckets_are_narrow() {
-        let mut last = 0;
-        for nanos in (0..5_000).chain((1..38).flat_map(|bit| [(1 << bit) - 1, 1 << bit, 3 << bit]))
-        {
+        let edges = (1..38).flat_map(|bit| [(1 << bit) - 1, 1 << bit, 3 << bit]);
+        for nanos in (0..5_000).chain(edges) {
             let bucket = bucket(nanos);
             let greatest = last_of(bucket);
             assert!(greatest >= nanos, "{nanos}");
             assert!(greatest - nanos <= nanos / 64, "{nanos}: {greatest}");
             assert!(bucket == 0 || last_of(bucket - 1) < nanos, "{nanos}");
-            if nanos < 5_000 {
-                assert!(bucket == last || bucket == last + 1, "{nanos}");
-                last = bucket;
-            }
         }
     }
 

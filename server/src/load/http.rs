@@ -40,12 +40,11 @@ impl FromStr for Url {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let is_secure = text.starts_with("https://");
+        if !is_secure && !text.starts_with("http://") {
+            return Err("it must begin with http:// or https://".to_owned());
+        }
         let uri: Uri = text.parse().map_err(|error| format!("{error}"))?;
-        let is_secure = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            _ => return Err("it must begin with http:// or https://".to_owned()),
-        };
         let authority = uri.authority().ok_or("it names no host")?;
         if authority.as_str().contains('@') {
             return Err("names and passwords in a URL are not sent; use --token".to_owned());

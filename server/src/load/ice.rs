@@ -24,6 +24,7 @@ const ASKED_MAX: usize = 4;
 pub(super) struct Ice {
     local: IceCredentials,
     remote: IceCredentials,
+    tie_breaker: u64,
     asked: [Transaction; ASKED_MAX],
     /// Checks sent.
     count: usize,
@@ -43,10 +44,16 @@ pub(super) enum Said {
 }
 
 impl Ice {
-    pub(super) const fn new(now: Timestamp, local: IceCredentials, remote: IceCredentials) -> Self {
+    pub(super) const fn new(
+        now: Timestamp,
+        local: IceCredentials,
+        remote: IceCredentials,
+        tie_breaker: u64,
+    ) -> Self {
         Self {
             local,
             remote,
+            tie_breaker,
             asked: [[0; 12]; ASKED_MAX],
             count: 0,
             next: now,
@@ -84,7 +91,7 @@ impl Ice {
                 None => SETUP_INTERVAL,
                 Some(_) => consent_interval(rng),
             };
-        let check = stun::check(&self.local, &self.remote, rng.u64(), transaction);
+        let check = stun::check(&self.local, &self.remote, self.tie_breaker, transaction);
         Some(check)
     }
 
@@ -135,7 +142,7 @@ mod tests {
         let source = "127.0.0.1:9".parse().unwrap();
         let (ours, theirs) = (credentials("ours"), credentials("theirs"));
         let mut now = Timestamp::from_millis(50);
-        let mut ice = Ice::new(now, ours, theirs.clone());
+        let mut ice = Ice::new(now, ours, theirs.clone(), 7);
         let first = ice.poll(now, &mut rng).expect("the first is due at once");
         assert!(ice.poll(now, &mut rng).is_none());
         for _ in 0..3 {
@@ -174,7 +181,7 @@ mod tests {
         let source = "127.0.0.1:9".parse().unwrap();
         let (ours, theirs) = (credentials("ours"), credentials("theirs"));
         let now = Timestamp::from_millis(50);
-        let mut ice = Ice::new(now, ours.clone(), theirs.clone());
+        let mut ice = Ice::new(now, ours.clone(), theirs.clone(), 7);
         let zero = stun::check(&ours, &theirs, 1, [0; 12]);
         let reply = stun::answer(zero.as_bytes(), &theirs, source).expect("a check");
         assert!(matches!(

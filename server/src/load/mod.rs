@@ -84,8 +84,8 @@ const OTHER_DESCRIPTORS: u64 = 256;
                         session publishes to --whip and all others receive it.\n\n\
                         A session is connected once its handshake is done and an authentic packet came back. Of what \
                         a subscriber receives, every packet is counted and one in 32 opened.\n\n\
-                        Exit code: 0 if every session connected and stayed to the end, 1 if not, 2 if nothing was \
-                        measured."
+                        Exit code: 0 if every session connected and stayed to the end, 1 if not, 2 if it could not \
+                        be begun."
 )]
 pub struct Arguments {
     /// Where sessions are POSTed, such as http://127.0.0.1:8080/whip
@@ -234,14 +234,22 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 /// # Errors
 /// [`LoadError`], when nothing could be measured; sessions that fail are in the report.
 pub fn measure(arguments: &Arguments) -> Result<Report, LoadError> {
+    let place = place(&arguments.whip).map_err(|error| LoadError::System {
+        what: "no way to the server",
+        error,
+    })?;
+    measure_from(arguments, place)
+}
+
+fn measure_from(arguments: &Arguments, place: Place) -> Result<Report, LoadError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let runtime = runtime.map_err(|error| LoadError::System {
-        what: "an event loop",
+        what: "no event loop",
         error,
     })?;
-    runtime.block_on(async { Load::start(arguments)?.run().await })
+    runtime.block_on(async { Load::start(arguments, place)?.run().await })
 }
 
 /// A run under way.
@@ -267,7 +275,7 @@ struct Load<'a> {
 }
 
 impl<'a> Load<'a> {
-    fn start(arguments: &'a Arguments) -> Result<Self, LoadError> {
+    fn start(arguments: &'a Arguments, place: Place) -> Result<Self, LoadError> {
         let server = arguments.pid.map(Process::new);
         if server.as_ref().is_some_and(|server| !server.is_readable()) {
             return Err(LoadError::Argument {
@@ -276,8 +284,6 @@ impl<'a> Load<'a> {
             });
         }
         let tls = arguments.tls()?;
-        let system = |what| move |error| LoadError::System { what, error };
-        let place = place(&arguments.whip).map_err(system("no way to the server"))?;
         if let Place::Ports(_) = place {
             allow_descriptors(arguments.total())?;
         }
@@ -288,6 +294,7 @@ impl<'a> Load<'a> {
         let clock = Clock::start();
         let engine = Engine::start(clock, place, arguments.pace()?, credentials.clone(), &seed);
         let interrupt = signal(SignalKind::interrupt());
+        let system = |what| move |error| LoadError::System { what, error };
         Ok(Self {
             arguments,
             clock,
@@ -459,6 +466,26 @@ impl<'a> Load<'a> {
 }
 
 impl Arguments {
+    /// Of sessions that an endpoint echoes, as the command has it for no further option.
+    #[must_use]
+    pub const fn echo(whip: Url, sessions: u32, seconds: u64) -> Self {
+        Self {
+            whip,
+            whep: None,
+            sessions,
+            rate: 50.0,
+            talk: 100,
+            seconds,
+            pps: 50,
+            payload: 80,
+            speech: false,
+            token: None,
+            ca: PathBuf::new(),
+            pid: None,
+            json: false,
+        }
+    }
+
     /// Sessions, the publisher included.
     fn total(&self) -> u32 {
         self.sessions + u32::from(self.whep.is_some())

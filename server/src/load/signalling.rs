@@ -301,7 +301,7 @@ mod tests {
     fn sessions_have_names_of_their_own() {
         let mut rng = Seed::new([2; 32]).rng();
         let names: std::collections::BTreeSet<_> = (0..20_000)
-            .map(|session| credentials(session, &mut rng).ufrag)
+            .map(|session| credentials(session, &mut rng).ufrag.clone())
             .collect();
         assert_eq!(names.len(), 20_000);
     }
