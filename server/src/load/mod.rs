@@ -456,6 +456,7 @@ impl<'a> Load<'a> {
         Reading {
             at: self.clock.now(),
             own_cpu: self.own.cpu(),
+            own_resident: self.own.resident_bytes(),
             server: self
                 .server
                 .as_mut()

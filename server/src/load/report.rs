@@ -20,8 +20,9 @@ const LATE_SHARE_MAX: f64 = 0.001;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reading {
     pub(super) at: Timestamp,
-    /// Processor time of this process.
+    /// Processor time and resident bytes of this process.
     pub(super) own_cpu: Duration,
+    pub(super) own_resident: u64,
     /// The server's processor time and resident bytes, if its process is known.
     pub(super) server: Option<(Duration, u64)>,
     /// Packets sent and received by then.
@@ -179,6 +180,12 @@ impl Report {
         share(&self.readings.from, &self.readings.until)
     }
 
+    /// Memory that a connected session takes here.
+    fn own_bytes_a_session(&self) -> u64 {
+        let Readings { idle, until, .. } = &self.readings;
+        until.own_resident.saturating_sub(idle.own_resident) / self.connected.max(1)
+    }
+
     /// Packets in and out of the media phase, as long as it was measured.
     fn packets(&self) -> u64 {
         self.readings.until.packets - self.readings.from.packets
@@ -253,6 +260,7 @@ impl Report {
                 "setup_cpu_percent": 100.0 * self.setup_share(),
                 "media_cpu_percent": 100.0 * self.media_share(),
                 "cpu_us_a_packet": self.micros_a_packet(own),
+                "resident_kib_a_session": self.own_bytes_a_session() as f64 / 1024.0,
                 "late_ms": self.outcomes.lateness.millis(),
                 "late_by_an_interval": self.outcomes.late,
                 "turns_skipped": self.outcomes.skipped,
@@ -331,43 +339,24 @@ impl fmt::Display for Report {
                 self.left
             )?;
         }
-        writeln!(f, "POST to answer     {}", spread(&self.answer))?;
-        writeln!(f, "answer to DTLS     {}", spread(&self.secured))?;
-        writeln!(f, "to first packet    {}", spread(&self.first_packet))?;
-        if let Some(all) = self.all_connected {
-            writeln!(
-                f,
-                "last connected     {:.2} s after the first POST",
-                all.as_secs_f64()
-            )?;
-        }
-        self.write_media(f)?;
-        if let Some(server) = self.server() {
-            writeln!(
-                f,
-                "server, set-up     {:.2} s of processor, {:.2} ms a session",
-                server.setup.as_secs_f64(),
-                server.setup_each
-            )?;
-            writeln!(
-                f,
-                "server, media      {:.2} s of processor, {:.1} % of a core, {:.2} us a packet in or out",
-                server.media.as_secs_f64(),
-                100.0 * server.media_share,
-                server.micros_a_packet
-            )?;
-            writeln!(
-                f,
-                "server, memory     {:.1} MiB, {:.1} KiB more a session",
-                server.resident_bytes as f64 / f64::from(1 << 20),
-                server.bytes_a_session as f64 / 1024.0
-            )?;
+        if self.connected > 0 {
+            self.write_setup(f)?;
+            self.write_media(f)?;
+            self.write_server(f)?;
         }
         self.write_generator(f)
     }
 }
 
 impl Report {
+    fn write_setup(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "POST to answer     {}", spread(&self.answer))?;
+        writeln!(f, "answer to DTLS     {}", spread(&self.secured))?;
+        writeln!(f, "to first packet    {}", spread(&self.first_packet))?;
+        let all = self.all_connected.unwrap_or_default().as_secs_f64();
+        writeln!(f, "last connected     {all:.2} s after the first POST")
+    }
+
     fn write_media(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (sent, received) = (self.sent, self.received);
         write!(f, "packets            {sent} sent, {received} received")?;
@@ -396,20 +385,46 @@ impl Report {
         )
     }
 
-    fn write_generator(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let own = self
-            .readings
-            .until
-            .own_cpu
-            .saturating_sub(self.readings.from.own_cpu);
+    fn write_server(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(server) = self.server() else {
+            return Ok(());
+        };
         writeln!(
             f,
-            "generator          {:.1} % of a core in set-up, {:.1} % in media, {:.2} us a packet; sends late by {}",
-            100.0 * self.setup_share(),
-            100.0 * self.media_share(),
-            self.micros_a_packet(own),
-            spread(&self.outcomes.lateness),
+            "server, set-up     {:.2} s of processor, {:.2} ms a session",
+            server.setup.as_secs_f64(),
+            server.setup_each
         )?;
+        writeln!(
+            f,
+            "server, media      {:.2} s of processor, {:.1} % of a core, {:.2} us a packet in or out",
+            server.media.as_secs_f64(),
+            100.0 * server.media_share,
+            server.micros_a_packet
+        )?;
+        writeln!(
+            f,
+            "server, memory     {:.1} MiB, {:.1} KiB more a session",
+            server.resident_bytes as f64 / f64::from(1 << 20),
+            server.bytes_a_session as f64 / 1024.0
+        )
+    }
+
+    fn write_generator(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let own = self.readings.until.own_cpu;
+        let own = own.saturating_sub(self.readings.from.own_cpu);
+        let (setup, media) = (100.0 * self.setup_share(), 100.0 * self.media_share());
+        write!(f, "generator          {setup:.1} % of a core in set-up")?;
+        if self.sent > 0 {
+            let micros = self.micros_a_packet(own);
+            writeln!(f, ", {media:.1} % in media, {micros:.2} us a packet")?;
+            write!(
+                f,
+                "                   sends late by {}",
+                spread(&self.outcomes.lateness)
+            )?;
+        }
+        writeln!(f)?;
         for limit in self.limits() {
             writeln!(f, "THE GENERATOR WAS THE LIMIT: {limit}")?;
         }
