@@ -24,6 +24,9 @@ use super::limits::{DELETES_TIMEOUT, POSTERS_MAX, REASON_BYTES_MAX, REASONS_MAX}
 /// A step of the golden ratio that gives every session another source, and is odd.
 const SSRC_STEP: u32 = 0x9e37_79b1;
 
+/// Before a server that was too busy to delete is asked again.
+const DELETE_AGAIN: Duration = Duration::from_millis(50);
+
 /// Why sessions failed, and how many of each.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reasons(pub(super) BTreeMap<String, u64>);
@@ -252,10 +255,7 @@ pub(super) async fn delete_all(target: &Arc<Target>, resources: Vec<String>) -> 
                 let Some(resource) = resources.get(index) else {
                     return;
                 };
-                // One that is gone already is as good.
-                let reply = client.delete(resource).await;
-                let is_gone =
-                    reply.is_ok_and(|reply| matches!(reply.status, 200..=299 | 404 | 410));
+                let is_gone = delete(&mut client, resource).await;
                 deleted.fetch_add(is_gone.into(), Ordering::Relaxed);
             }
         });
@@ -264,6 +264,18 @@ pub(super) async fn delete_all(target: &Arc<Target>, resources: Vec<String>) -> 
     // What is not done by then is counted below.
     timeout(DELETES_TIMEOUT, all).await.ok();
     total - u64::from(deleted.load(Ordering::Relaxed))
+}
+
+/// Whether it is gone; asks again as long as the server is too busy to say.
+async fn delete(client: &mut Client, resource: &str) -> bool {
+    loop {
+        match client.delete(resource).await.map(|reply| reply.status) {
+            Ok(429 | 503) => sleep(DELETE_AGAIN).await,
+            // One that was gone before is as good.
+            Ok(status) => return matches!(status, 200..=299 | 404 | 410),
+            Err(_) => return false,
+        }
+    }
 }
 
 #[cfg(test)]
