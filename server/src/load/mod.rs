@@ -108,7 +108,8 @@ pub struct Arguments {
     #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=SECONDS_MAX))]
     seconds: u64,
     /// Packets a second of a session that sends
-    #[arg(long, value_name = "P", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=i64::from(PPS_MAX)))]
+    #[arg(long, value_name = "P", default_value_t = 50,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(PPS_MAX)))]
     pps: u32,
     /// Bytes of a packet's payload
     #[arg(long, value_name = "BYTES", default_value_t = 80,

@@ -67,12 +67,24 @@ impl Running {
     }
 
     fn sessions(&self) -> usize {
-        let mut response = ureq::get(format!("{}/api/sessions", self.url))
-            .call()
-            .expect("an answer");
-        let text = response.body_mut().read_to_string().expect("text");
-        let list: Value = serde_json::from_str(&text).expect("JSON");
+        let list: Value = serde_json::from_str(&self.get("/api/sessions")).expect("JSON");
         list["sessions"].as_array().expect("a list").len()
+    }
+
+    /// Sessions that the server takes for connected.
+    fn connected(&self) -> u64 {
+        let metrics = self.get("/metrics");
+        let named = |line: &&str| line.starts_with("antiphon_sessions_connected{");
+        let values = metrics.lines().filter(named);
+        values
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum()
+    }
+
+    fn get(&self, path: &str) -> String {
+        let response = ureq::get(format!("{}{path}", self.url)).call();
+        let text = response.expect("an answer").into_body().read_to_string();
+        text.expect("text")
     }
 }
 
@@ -199,7 +211,7 @@ fn a_server_that_ends_every_session_is_reported_too() {
     let measuring = thread::spawn(move || measure(&arguments));
     let clock = Clock::start();
     let patience = Duration::from_secs(10);
-    while server.sessions() < 5 && clock.now().since(Timestamp::ZERO) < patience {
+    while server.connected() < 5 && clock.now().since(Timestamp::ZERO) < patience {
         thread::yield_now();
     }
     drop(server.stop.take());
