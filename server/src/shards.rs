@@ -125,7 +125,7 @@ pub fn start(config: &Config) -> Result<Shards, ShardsError> {
     let mut seed = [0; 32];
     aws_lc_rs::rand::fill(&mut seed).map_err(|e| ShardsError::Identity(e.to_string()))?;
     let seed = Seed::new(seed);
-    // All of them may sit in one room, which is one shard's. The server itself holds the total.
+    // All of them may publish in one room, which is one shard's. The server itself holds the total.
     let shared = Arc::new(ShardConfig {
         identity: Arc::new(identity),
         sessions_max: config.max_sessions,

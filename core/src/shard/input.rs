@@ -190,7 +190,8 @@ impl Shard {
     }
 
     /// Sends a packet to those who follow its track, who were taken out of it; whether one waits for a keyframe.
-    #[inline(always)]
+    // Once in the program: copies of the loop, one a caller, were not inlined into so well.
+    #[inline(never)]
     pub(super) fn feed(&mut self, followers: &mut Vec<Follower>, packet: &Incoming<'_>) -> bool {
         let mut keyframe_wanted = false;
         let faults = self.stats.faults;

@@ -207,6 +207,7 @@ impl Shard {
     }
 
     /// Keyframe requests that were held back are due.
+    #[cold]
     pub(super) fn ask_for_held_keyframes(&mut self) {
         while let Some(held @ (deadline, track)) = self.relaying.held.first().copied()
             && deadline <= self.now

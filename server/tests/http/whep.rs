@@ -196,7 +196,7 @@ async fn rooms_of_one_name_share_a_shard_and_calls_spread_over_shards() {
     };
     let mut hall = counts();
     hall.sort_unstable();
-    assert_eq!(hall, [0, 0, 3], "a room lives on one shard");
+    assert_eq!(hall, [0, 0, 3], "a room that is not busy is on one shard");
     for _ in 0..6 {
         rig.post("/whip", &offers::sendrecv()).await.location();
     }
