@@ -225,7 +225,7 @@ fn a_thread_that_stalled_does_not_catch_up() {
     mouth.say(at(0), sound(1, 1_000, true), &mut heard);
     speak(&mut mouth, 0, &mut heard);
     let spoken = mouth.speak(at(500), &mut heard).expect("it is due");
-    assert_eq!(spoken.due, at(500));
+    assert_eq!(spoken.due(), at(500));
     assert_eq!(mouth.deadline(), Some(at(520)));
 }
 

@@ -210,7 +210,7 @@ fn a_full_queue_lets_sound_through_and_ended_calls_are_forgotten() {
         .unwrap();
     }
     drop(jobs);
-    let (mut worker, _) = self::worker(Vec::new());
+    let (mut worker, _) = worker(Vec::new());
     worker.run(&queue);
     assert!(worker.calls.is_empty(), "nobody says that it is open");
 }
