@@ -146,7 +146,7 @@ fn a_journal_tells_the_turns_of_a_call_as_they_were_told_live() {
         .filter_map(|stream| first_end(&stream["turns"]))
         .collect();
     let (delay, length, reason) = first_end(&live).expect("one ended");
-    // On a busy machine the call's clock leaps where its thread was kept from running, and that of the capture does not.
+    // On a busy machine the call's clock leaps where its thread was kept from running, and the capture's does not.
     let is_alike = |(its_delay, its_length, its_reason): &(f64, f64, Value)| {
         let near = (its_delay - delay).abs() < 100.0 && (its_length - length).abs() < 500.0;
         near && *its_reason == reason

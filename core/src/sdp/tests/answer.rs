@@ -747,5 +747,5 @@ fn telephone_events_are_agreed_to_beside_a_codec_on_its_clock() {
             "a=rtpmap:101 telephone-event/8000",
         ),
     ]);
-    assert!(refusal(&text, Purpose::Echo).contains("no codec"));
+    assert!(refusal(&text, Purpose::Echo).contains("no audio codec"));
 }
