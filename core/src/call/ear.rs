@@ -23,8 +23,8 @@ const GAP_WAIT: Duration = Duration::from_millis(40);
 /// After this long without a packet nothing more is listened for: long enough for every decision of the turn
 /// detector, its "nobody speaks" of 15 s included.
 const LISTEN_MAX: Duration = Duration::from_secs(20);
-/// The clock of what is heard leaps when it is so far behind.
-const BEHIND_MAX: Duration = Duration::from_millis(200);
+/// The clock of what is heard leaps when it is so far behind: further than a stall that is waited out puts it.
+const BEHIND_MAX: Duration = Duration::from_millis(300);
 /// It stands still over silence when it is so far ahead.
 const AHEAD: Duration = Duration::from_millis(20);
 /// So much sound may come at once; what is beyond waits, as whoever sends faster than time passes must not cost more

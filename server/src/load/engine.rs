@@ -197,6 +197,11 @@ impl Engine {
         })
     }
 
+    /// Whether the thread has ended by itself, which only a bug makes it do.
+    pub(super) fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Stops sending, waits for what is under way, and ends; all other desks must be gone. `None`: it had panicked.
     pub(super) fn finish(self) -> Option<Outcomes> {
         let Desk { orders, bell } = self.desk;

@@ -399,8 +399,10 @@ impl<'a> Load<'a> {
                 format!("{settled} of {} sessions", sessions.len())
             });
             let is_stopped = self.is_stopped();
+            // Without its engine nothing settles any more; the report says that it is gone.
+            let is_over = is_stopped || self.engine.has_ended();
             if let Some(posted) = posters.poll()
-                && (settled >= posted.answered || is_stopped)
+                && (settled >= posted.answered || is_over)
             {
                 break std::mem::take(posted);
             }
@@ -421,7 +423,7 @@ impl<'a> Load<'a> {
         let (from, until) = (start.at, start.at + seconds);
         self.engine.desk.order(Order::Talk { from, until });
         let mut end = start;
-        while end.at < until && !self.is_stopped() {
+        while end.at < until && !self.is_stopped() && !self.engine.has_ended() {
             let left = until.since(self.clock.now());
             self.pause(left.min(READ)).await;
             end = self.read();

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
+use std::time::Duration;
 
 use antiphon_core::audio::{Rate, Resampler};
 use antiphon_core::ids::SessionId;
@@ -21,8 +22,9 @@ use crate::limits::MODEL_JOBS_MAX;
 
 /// Samples of a frame at 16 kHz.
 const FRAME: usize = HZ / 100;
-/// Jobs after which calls that have ended are forgotten.
-const SWEEP: usize = 1_024;
+/// Calls that have ended are forgotten after so many jobs, or after this long without one.
+const SWEEP_JOBS: usize = 1_024;
+const SWEEP_IDLE: Duration = Duration::from_secs(1);
 
 /// What networks count.
 #[derive(Clone, Debug, Default)]
@@ -138,8 +140,8 @@ impl Models {
         })
     }
 
-    /// Shows what was heard to the networks; what the program is to hear of it at once. When they are behind, that is
-    /// all of it.
+    /// Shows what was heard to the networks; what the program is to hear of it at once. Sound that was to be isolated
+    /// and finds no room is lost to it: what comes in its place would overtake what waits.
     pub fn pass(&self, session: SessionId, rate: Rate, heard: Heard) -> Option<Heard> {
         match heard {
             Heard::Audio {
@@ -155,17 +157,13 @@ impl Models {
                     speech,
                     concealed,
                 };
-                let refused = self.send(session, Task::Sound(rate, sound));
-                match (now, refused) {
-                    (_, Some(Task::Sound(_, sound))) => Some(sound.into()),
-                    (Some(pcm), _) => Some(Heard::Audio {
-                        at,
-                        pcm,
-                        speech,
-                        concealed,
-                    }),
-                    (None, _) => None,
-                }
+                self.send(session, Task::Sound(rate, sound));
+                now.map(|pcm| Heard::Audio {
+                    at,
+                    pcm,
+                    speech,
+                    concealed,
+                })
             }
             Heard::Voice(VoiceEvent::SpeechEnded { turn, .. }) => {
                 self.send(session, Task::Pause(turn));
@@ -175,14 +173,9 @@ impl Models {
         }
     }
 
-    /// The task, if there was no room for it.
-    fn send(&self, session: SessionId, task: Task) -> Option<Task> {
-        match self.jobs.try_send(Job { session, task }) {
-            Ok(()) => None,
-            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => {
-                self.meters.skipped.inc();
-                Some(job.task)
-            }
+    fn send(&self, session: SessionId, task: Task) {
+        if self.jobs.try_send(Job { session, task }).is_err() {
+            self.meters.skipped.inc();
         }
     }
 }
@@ -213,20 +206,34 @@ struct Lane {
 impl<A: Answers> Worker<A> {
     fn run(&mut self, queue: &Receiver<Job>) {
         let mut jobs = 0_usize;
-        while let Ok(Job { session, task }) = queue.recv() {
-            match task {
-                Task::Sound(rate, sound) => self.on_sound(session, rate, &sound),
-                Task::Pause(turn) => self.on_pause(session, turn),
+        loop {
+            match queue.recv_timeout(SWEEP_IDLE) {
+                Ok(Job { session, task }) => {
+                    self.handle(session, task);
+                    jobs += 1;
+                }
+                Err(RecvTimeoutError::Timeout) => jobs = 0,
+                Err(RecvTimeoutError::Disconnected) => return,
             }
-            jobs += 1;
-            if jobs.is_multiple_of(SWEEP) {
+            if jobs.is_multiple_of(SWEEP_JOBS) {
                 self.calls
                     .retain(|session, _| self.answers.is_open(*session));
             }
         }
     }
 
+    fn handle(&mut self, session: SessionId, task: Task) {
+        match task {
+            Task::Sound(rate, sound) => self.on_sound(session, rate, &sound),
+            Task::Pause(turn) => self.on_pause(session, turn),
+        }
+    }
+
     fn on_sound(&mut self, session: SessionId, rate: Rate, sound: &Sound) {
+        // What waited while its call ended makes no call anew.
+        if !self.calls.contains_key(&session) && !self.answers.is_open(session) {
+            return;
+        }
         let looks_back = self
             .models
             .get(&ModelRole::Turn)

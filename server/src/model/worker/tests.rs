@@ -6,8 +6,9 @@ use antiphon_core::ids::{SessionKey, ShardId};
 
 use super::*;
 
+/// What was found; and whether calls have ended.
 #[derive(Clone, Default)]
-struct Found(Arc<Mutex<(Vec<Judgement>, Vec<Heard>)>>);
+struct Found(Arc<Mutex<(Vec<Judgement>, Vec<Heard>, bool)>>);
 
 impl Answers for Found {
     fn judge(&self, _: SessionId, judgement: Judgement) {
@@ -19,7 +20,7 @@ impl Answers for Found {
     }
 
     fn is_open(&self, _: SessionId) -> bool {
-        false
+        !self.0.lock().unwrap().2
     }
 }
 
@@ -175,7 +176,7 @@ fn a_failure_is_counted_and_isolation_lets_sound_through() {
         (ModelRole::Isolation, fails(320)),
     ]);
     worker.on_sound(session(), Rate::Hz16000, &sound(0, 320, 100));
-    let (judged, heard) = std::mem::take(&mut *found.0.lock().unwrap());
+    let (judged, heard, _) = std::mem::take(&mut *found.0.lock().unwrap());
     assert!(judged.is_empty());
     assert_eq!(heard, [Heard::from(sound(0, 320, 100))]);
     let label = [("role", "speech")];
@@ -183,26 +184,39 @@ fn a_failure_is_counted_and_isolation_lets_sound_through() {
 }
 
 #[test]
-fn a_full_queue_lets_sound_through_and_ended_calls_are_forgotten() {
+fn a_full_queue_loses_sound_rather_than_its_order_and_ended_calls_are_forgotten() {
     let (jobs, queue) = sync_channel(1);
-    let models = Models {
-        jobs,
-        isolates: true,
+    let heard = || Heard::from(sound(0, 320, 1));
+    let models = |isolates| Models {
+        jobs: jobs.clone(),
+        isolates,
         meters: ModelMeters::default(),
     };
-    let heard = || Heard::from(sound(0, 320, 1));
-    assert_eq!(models.pass(session(), Rate::Hz16000, heard()), None);
+    let isolating = models(true);
+    for skipped in [0, 1] {
+        assert_eq!(isolating.pass(session(), Rate::Hz16000, heard()), None);
+        assert_eq!(isolating.meters.skipped.get(), skipped);
+    }
+    let judging = models(false);
     assert_eq!(
-        models.pass(session(), Rate::Hz16000, heard()),
+        judging.pass(session(), Rate::Hz16000, heard()),
         Some(heard())
     );
-    assert_eq!(models.meters.skipped.get(), 1);
-    drop(models);
-    drop(queue);
+    assert_eq!(judging.meters.skipped.get(), 1);
+    drop((jobs, isolating, judging));
 
-    let (jobs, queue) = sync_channel(SWEEP);
-    for _ in 0..SWEEP {
-        let task = Task::Sound(Rate::Hz16000, sound(0, 0, 0));
+    // What waited for a call that has ended makes none, and one that was there goes.
+    let (mut worker, found) = worker(Vec::new());
+    found.0.lock().unwrap().2 = true;
+    worker.run(&queue);
+    assert!(worker.calls.is_empty());
+    found.0.lock().unwrap().2 = false;
+    worker.handle(session(), Task::Sound(Rate::Hz16000, sound(0, 320, 1)));
+    assert_eq!(worker.calls.len(), 1);
+    found.0.lock().unwrap().2 = true;
+    let (jobs, queue) = sync_channel(SWEEP_JOBS);
+    for _ in 0..SWEEP_JOBS {
+        let task = Task::Pause(TurnId(1));
         jobs.send(Job {
             session: session(),
             task,
@@ -210,7 +224,6 @@ fn a_full_queue_lets_sound_through_and_ended_calls_are_forgotten() {
         .unwrap();
     }
     drop(jobs);
-    let (mut worker, _) = worker(Vec::new());
     worker.run(&queue);
-    assert!(worker.calls.is_empty(), "nobody says that it is open");
+    assert!(worker.calls.is_empty());
 }
