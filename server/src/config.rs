@@ -614,23 +614,13 @@ impl Options {
         let announce = self.announce.unwrap_or_default();
         check_announce(&announce)?;
         let cors_origins = self.cors_origin.unwrap_or_else(|| vec!["*".to_owned()]);
-        for origin in &cors_origins {
-            check_origin(origin)?;
-        }
+        cors_origins.iter().try_for_each(|it| check_origin(it))?;
         let guarded = self.token_file.is_some() || self.insecure.unwrap_or(false);
         check_reach("http", http, guarded)?;
         #[cfg(feature = "grpc")]
         if let Some(grpc) = self.grpc {
             check_reach("grpc", grpc, guarded)?;
         }
-        #[cfg(feature = "grpc")]
-        let agent_urls = self.agent_url.unwrap_or_default();
-        #[cfg(feature = "grpc")]
-        check_agents(&agent_urls)?;
-        #[cfg(feature = "onnx")]
-        let voice_models = self.voice_model.unwrap_or_default();
-        #[cfg(feature = "onnx")]
-        check_models(&voice_models)?;
         let coalesce = self.max_coalesce.unwrap_or(MAX_COALESCE_MICROS_DEFAULT);
         Ok(Config {
             http,
@@ -644,13 +634,11 @@ impl Options {
             #[cfg(feature = "grpc")]
             grpc: self.grpc,
             #[cfg(feature = "grpc")]
-            agent_urls,
+            agent_urls: checked_agents(self.agent_url.unwrap_or_default())?,
             #[cfg(feature = "onnx")]
-            voice_models,
+            voice_models: checked_models(self.voice_model.unwrap_or_default())?,
             #[cfg(feature = "onnx")]
-            onnx_runtime: self
-                .onnx_runtime
-                .unwrap_or_else(|| ONNX_RUNTIME_DEFAULT.into()),
+            onnx_runtime: self.onnx_runtime.unwrap_or(ONNX_RUNTIME_DEFAULT.into()),
             token_file: self.token_file,
             tls: tls_choice(
                 self.tls_cert,
@@ -729,7 +717,7 @@ fn check_reach(key: &'static str, address: SocketAddr, guarded: bool) -> Result<
 }
 
 #[cfg(feature = "grpc")]
-fn check_agents(urls: &[AgentUrl]) -> Result<(), ConfigError> {
+fn checked_agents(urls: Vec<AgentUrl>) -> Result<Vec<AgentUrl>, ConfigError> {
     let names: std::collections::BTreeSet<_> = urls.iter().map(|url| &url.name).collect();
     let (built_in, many) = (["parrot", "tone"], urls.len() > PROGRAM_NAMES_MAX);
     if let Some(url) = urls
@@ -750,17 +738,17 @@ fn check_agents(urls: &[AgentUrl]) -> Result<(), ConfigError> {
             allowed,
         ));
     }
-    Ok(())
+    Ok(urls)
 }
 
 #[cfg(feature = "onnx")]
-fn check_models(models: &[ModelChoice]) -> Result<(), ConfigError> {
+fn checked_models(models: Vec<ModelChoice>) -> Result<Vec<ModelChoice>, ConfigError> {
     let roles: std::collections::BTreeSet<_> = models.iter().map(|model| model.role).collect();
     if roles.len() < models.len() {
         let count = format!("{} networks", models.len());
         return Err(refused("voice_model", count, "each role once"));
     }
-    Ok(())
+    Ok(models)
 }
 
 fn check_announce(addresses: &[IpAddr]) -> Result<(), ConfigError> {

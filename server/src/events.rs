@@ -1,9 +1,10 @@
 //! What the server does with the events of its shards, and how it ends all sessions.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use antiphon_core::ids::{RequestId, SessionId};
-use antiphon_core::message::{CloseReason, CommandError, Event};
+use antiphon_core::message::{CloseReason, CommandError, Event, ProfileName};
 use antiphon_core::plan::LocalDescription;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -45,24 +46,7 @@ impl App {
                 session,
                 profile,
                 setup,
-            } => {
-                self.meters.note_setup(setup);
-                let mut directory = self.directory();
-                let Some(record) = directory.sessions.by_id_mut(session) else {
-                    return;
-                };
-                record.profile = Some(profile);
-                let seat = record.seat.clone();
-                if let Some(seat) = seat {
-                    directory.rooms.note_connected(&seat, session);
-                }
-                drop(directory);
-                if let Some(call) = self.calls.take(self, session) {
-                    self.agents.answer(self, call);
-                }
-                let setup_ms = setup.as_millis() as u64;
-                debug!(%session, profile = profile.name(), setup_ms, "session connected");
-            }
+            } => self.on_connected(session, profile, setup),
             Event::TrackAdded {
                 session,
                 mid,
@@ -175,6 +159,25 @@ impl App {
         }
         // Who asked may have gone away.
         question.reply.send(Event::Rejected { request, error }).ok();
+    }
+
+    fn on_connected(self: &Arc<Self>, session: SessionId, profile: ProfileName, setup: Duration) {
+        self.meters.note_setup(setup);
+        let mut directory = self.directory();
+        let Some(record) = directory.sessions.by_id_mut(session) else {
+            return;
+        };
+        record.profile = Some(profile);
+        let seat = record.seat.clone();
+        if let Some(seat) = seat {
+            directory.rooms.note_connected(&seat, session);
+        }
+        drop(directory);
+        if let Some(call) = self.calls.take(self, session) {
+            self.agents.answer(self, call);
+        }
+        let setup_ms = setup.as_millis() as u64;
+        debug!(%session, profile = profile.name(), setup_ms, "session connected");
     }
 
     fn on_closed(&self, session: SessionId, reason: CloseReason) {

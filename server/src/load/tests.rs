@@ -117,7 +117,12 @@ fn fifty_sessions_of_an_echo_all_connect_and_lose_nothing_and_leave_nobody() {
     assert_eq!(packets["sent"], packets["received"], "{json}");
     let turns = count(&json["generator"]["turns_skipped"]);
     let sent = count(&packets["sent"]);
-    assert_eq!(sent + turns, 50 * 50 * 2, "{json}");
+    // What was due as the phase ended may be left out.
+    let planned = 50 * 50 * 2;
+    assert!(
+        (planned * 49 / 50..=planned).contains(&(sent + turns)),
+        "{json}"
+    );
     assert_eq!(json["round_trip_ms"]["count"], sent, "{json}");
     // And a greeting each at least.
     assert!(count(&packets["opened"]) >= sent + 50, "{json}");

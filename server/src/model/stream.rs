@@ -41,8 +41,8 @@ impl Stream {
         self.rate
     }
 
-    /// Takes sound that began at `at`, whole frames of 16-bit samples. What it is at 16 kHz, and whether some is missing
-    /// before it.
+    /// Takes sound that began at `at`, whole frames of 16-bit samples. What it is at 16 kHz, and whether some is
+    /// missing before it.
     pub(super) fn hear(&mut self, at: u64, pcm: &[u8]) -> (Vec<f32>, bool) {
         let (samples, _) = pcm.as_chunks::<2>();
         let float = |bytes: &[u8; 2]| f32::from(i16::from_le_bytes(*bytes)) / 32_768.0;

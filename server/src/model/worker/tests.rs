@@ -6,21 +6,29 @@ use antiphon_core::ids::{SessionKey, ShardId};
 
 use super::*;
 
-/// What was found; and whether calls have ended.
+/// Where answers go.
 #[derive(Clone, Default)]
-struct Found(Arc<Mutex<(Vec<Judgement>, Vec<Heard>, bool)>>);
+struct Found(Arc<Mutex<Answered>>);
+
+#[derive(Default)]
+struct Answered {
+    judged: Vec<Judgement>,
+    heard: Vec<Heard>,
+    /// Calls have ended.
+    ended: bool,
+}
 
 impl Answers for Found {
     fn judge(&self, _: SessionId, judgement: Judgement) {
-        self.0.lock().unwrap().0.push(judgement);
+        self.0.lock().unwrap().judged.push(judgement);
     }
 
     fn hear(&self, _: SessionId, heard: Heard) {
-        self.0.lock().unwrap().1.push(heard);
+        self.0.lock().unwrap().heard.push(heard);
     }
 
     fn is_open(&self, _: SessionId) -> bool {
-        !self.0.lock().unwrap().2
+        !self.0.lock().unwrap().ended
     }
 }
 
@@ -110,7 +118,7 @@ fn a_speech_model_judges_each_window_up_to_its_end() {
         at: CallTime(at),
         probability: CERTAIN / 2,
     };
-    assert_eq!(found.0.lock().unwrap().0, ends.map(judged));
+    assert_eq!(found.0.lock().unwrap().judged, ends.map(judged));
     assert_eq!(
         worker.calls[&session()].speech.memory,
         Some(vec![vec![3.0]])
@@ -126,7 +134,7 @@ fn a_turn_model_hears_the_last_seconds_once_for_a_pause() {
     worker.on_pause(session(), TurnId(1));
     worker.on_sound(session(), Rate::Hz48000, &sound(0, 960, 32_767));
     worker.on_pause(session(), TurnId(2));
-    let judged = found.0.lock().unwrap().0.clone();
+    let judged = found.0.lock().unwrap().judged.clone();
     assert!(
         matches!(judged[..], [Judgement::Complete { turn: TurnId(2), probability }] if probability > 30_000),
         "{judged:?}"
@@ -144,7 +152,7 @@ fn what_is_isolated_keeps_its_place_in_time() {
         );
     }
     let mut next = 1_000;
-    for heard in found.0.lock().unwrap().1.drain(..) {
+    for heard in found.0.lock().unwrap().heard.drain(..) {
         let Heard::Audio {
             at, pcm, speech, ..
         } = heard
@@ -176,7 +184,7 @@ fn a_failure_is_counted_and_isolation_lets_sound_through() {
         (ModelRole::Isolation, fails(320)),
     ]);
     worker.on_sound(session(), Rate::Hz16000, &sound(0, 320, 100));
-    let (judged, heard, _) = std::mem::take(&mut *found.0.lock().unwrap());
+    let Answered { judged, heard, .. } = std::mem::take(&mut *found.0.lock().unwrap());
     assert!(judged.is_empty());
     assert_eq!(heard, [Heard::from(sound(0, 320, 100))]);
     let label = [("role", "speech")];
@@ -207,13 +215,13 @@ fn a_full_queue_loses_sound_rather_than_its_order_and_ended_calls_are_forgotten(
 
     // What waited for a call that has ended makes none, and one that was there goes.
     let (mut worker, found) = worker(Vec::new());
-    found.0.lock().unwrap().2 = true;
+    found.0.lock().unwrap().ended = true;
     worker.run(&queue);
     assert!(worker.calls.is_empty());
-    found.0.lock().unwrap().2 = false;
+    found.0.lock().unwrap().ended = false;
     worker.handle(session(), Task::Sound(Rate::Hz16000, sound(0, 320, 1)));
     assert_eq!(worker.calls.len(), 1);
-    found.0.lock().unwrap().2 = true;
+    found.0.lock().unwrap().ended = true;
     let (jobs, queue) = sync_channel(SWEEP_JOBS);
     for _ in 0..SWEEP_JOBS {
         let task = Task::Pause(TurnId(1));
