@@ -9,7 +9,7 @@ use crate::message::Role;
 use crate::plan::{Codec, MediaKind};
 use crate::relay::{Buffers, Publisher, Relay, RelayedPacket};
 use crate::route::rooms::Quit;
-use crate::session::media::{Follower, Incoming, KeyframeThrottle, Track};
+use crate::session::media::{Incoming, KeyframeThrottle, Track};
 use crate::shard::Shard;
 use crate::time::Timestamp;
 
@@ -51,6 +51,10 @@ impl Relaying {
     fn track(&self, id: TrackId) -> Option<&StandInTrack> {
         let tracks = &self.stand_ins.get(&id.session)?.tracks;
         tracks.iter().find(|track| track.media == id.media)
+    }
+
+    pub(super) fn track_of(&mut self, id: TrackId) -> Option<&mut Track> {
+        self.track_mut(id).map(|track| &mut track.track)
     }
 
     fn track_mut(&mut self, id: TrackId) -> Option<&mut StandInTrack> {
@@ -169,22 +173,6 @@ impl Shard {
         of_kind.map(|track| track.media).collect()
     }
 
-    /// A session follows a track of somebody elsewhere.
-    pub(super) fn follow_elsewhere(&mut self, track: TrackId, follower: Follower) {
-        let followed = self.relaying.track_mut(track);
-        if followed.is_some_and(|followed| followed.track.add_follower(follower)) {
-            self.say(track.session.shard, Relay::Follow(track));
-        }
-    }
-
-    /// It does no more.
-    pub(super) fn unfollow_elsewhere(&mut self, track: TrackId, session: SessionKey) {
-        let followed = self.relaying.track_mut(track);
-        if followed.is_some_and(|followed| followed.track.remove_follower(session)) {
-            self.say(track.session.shard, Relay::Unfollow(track));
-        }
-    }
-
     /// A packet that a follower here of somebody elsewhere asks for again.
     pub(super) fn cached_elsewhere(&self, track: TrackId, sequence: u64) -> Option<Incoming<'_>> {
         let StandInTrack {
@@ -218,7 +206,7 @@ impl Shard {
         self.arm_held();
     }
 
-    fn say(&mut self, to: ShardId, relay: Relay) {
+    pub(super) fn say(&mut self, to: ShardId, relay: Relay) {
         self.relaying.out.push_back((to, relay));
     }
 
@@ -329,17 +317,7 @@ impl Shard {
         if incoming.keyframe {
             followed.keyframes.note_keyframe();
         }
-        if followed.kind == MediaKind::Video {
-            followed.track.cache(self.now, &incoming);
-        }
-        let mut followers = followed.track.take_followers();
-        let keyframe_wanted = self.feed(&mut followers, &incoming);
-        if let Some(followed) = self.relaying.track_mut(id) {
-            followed.track.followers = followers;
-        }
-        if keyframe_wanted {
-            self.request_keyframe(id);
-        }
+        self.feed(id.session, &incoming);
     }
 }
 
