@@ -290,7 +290,7 @@ impl Shard {
         let followed = self.track_mut(track);
         let is_first = followed.is_some_and(|followed| followed.add_follower(follower));
         if is_first && track.session.shard != self.id {
-            self.say(track.session.shard, Relay::Follow(track));
+            self.ask_for(track);
         }
     }
 
