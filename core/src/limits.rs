@@ -24,12 +24,16 @@ pub const COMMANDS_MAX: usize = 1_024;
 /// Events waiting for the server.
 pub const EVENTS_MAX: usize = 65_536;
 /// Relays waiting for a shard; packets take half of it at most: 40 ms of 100,000 packets a second, 5 MB of payload.
-/// What is no packet comes once a session opened, connected or closed, and once a track and throttle interval.
+/// What is no packet comes with a session that opened, connected or closed: a word or a list for each shard, and one
+/// for each track that it follows. All else is said at most once a track and keyframe interval.
 pub const RELAYS_MAX: usize = 8_192;
 /// Buffers for relayed payloads that a shard keeps to fill again: as many packets as a lane holds.
 pub const RELAY_BUFFERS_MAX: usize = RELAYS_MAX / 2;
 /// Publishers of one room that other shards are told, the newest: what says so must fit an entry of a journal.
 pub const RELAYED_PUBLISHERS_MAX: usize = 1_024;
+/// Tracks of which a shard says in one keyframe interval that nobody there follows them, however many packets of them
+/// come; that of the others comes with the next. All are looked through for each such packet.
+pub const REFUSED_TRACKS_MAX: usize = 64;
 /// Relays handled in one turn, so that another shard cannot starve this one's peers: as many as datagrams.
 pub const RELAYS_PER_TURN_MAX: usize = RECV_BATCHES_PER_TURN_MAX * RECV_SLOTS;
 

@@ -10,9 +10,9 @@
 //! ```
 //!
 //! All publishers of a room are on one shard, its *home*; so are the active speaker and the mix. A subscriber may be
-//! anywhere. A shard whose first subscriber of a room is opened *attends* the room and is told all who publish in it,
-//! again after each change: the whole list, so that the next one heals whatever was lost. Of each it keeps a
-//! *stand-in*, which is followed as the session itself would be, by the same code.
+//! anywhere. A shard that opens a subscriber *attends* the room and is told all who publish in it, the whole list, and
+//! so again after each change. Of each it keeps a *stand-in*, which is followed as the session itself would be, by the
+//! same code.
 //!
 //! A track is asked for with its first follower there, and from then on each of its packets crosses once, however many
 //! follow: opened, its payload in a buffer that all shards share and that comes back to be filled again. What is lost
@@ -20,8 +20,18 @@
 //! most once per throttle interval; the publisher's own throttle has the last word.
 //!
 //! The lane is bounded and nobody waits for it: a packet is dropped from half of it on, the rest from all of it on,
-//! both counted. A shard that gets packets of a track nobody follows says so again. Every relay is an input of the
-//! shard that takes it, like a command, and stands in its journal.
+//! both counted. What is lost heals like this, as every word may be said twice; nothing is said again by the clock:
+//!
+//! - `Attend`: the shard is told of nobody, until it opens the next subscriber of the room. Each attends.
+//! - `Publishers`: a publisher is missed, or followed though gone, until the next list: after a change, or for that
+//!   subscriber.
+//! - `Follow`: the track is dark there until the next list. With it each followed track is asked for again that has
+//!   been silent for a throttle interval.
+//! - `Keyframe`: a picture stands still until the next request, of a packet that cannot begin one, or of the peer.
+//! - `Unfollow`: packets cross in vain, and are answered by it, once a track and throttle interval.
+//! - `Quit`: the home tells of the room until a list is answered by it.
+//!
+//! Every relay is an input of the shard that takes it, like a command, and stands in its journal.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -40,8 +50,8 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Relay {
-    /// To a room's home: sessions here subscribe. Answered by [`Publishers`](Self::Publishers), now and after each
-    /// change.
+    /// To a room's home: one more session here subscribes. Answered by [`Publishers`](Self::Publishers), now and after
+    /// each change.
     Attend {
         /// The room.
         room: RoomId,

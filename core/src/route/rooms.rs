@@ -41,11 +41,9 @@ impl Room {
             .map(|(session, target)| (*session, self.resolve(*target)))
     }
 
-    /// Its publishers are on another shard; whether this is new.
-    pub(crate) fn attend(&mut self, home: ShardId) -> bool {
-        let is_new = self.home.is_none();
-        self.home.get_or_insert(home);
-        is_new
+    /// Its publishers are on another shard; gives that where it is attended, which is the first that was named.
+    pub(crate) fn attend(&mut self, home: ShardId) -> ShardId {
+        *self.home.get_or_insert(home)
     }
 
     /// Whether it is attended at that shard.
@@ -237,7 +235,8 @@ mod tests {
         rooms.subscribe(ROOM, session(8).key, Target::Newest);
         rooms.subscribe(ROOM, session(9).key, Target::Newest);
         let entry = rooms.find_mut(ROOM).unwrap();
-        assert!(entry.attend(HOME) && !entry.attend(HOME) && entry.is_at(HOME));
+        assert_eq!((entry.attend(HOME), entry.attend(ShardId(2))), (HOME, HOME));
+        assert!(entry.is_at(HOME) && !entry.is_at(ShardId(2)));
         let both = [(ANN, on(HOME, 1)), (BOB, on(HOME, 2))];
         assert_eq!(entry.replace(HOME, both.into_iter()), []);
         assert_eq!(entry.resolve(Target::Newest), Some(on(HOME, 2)));

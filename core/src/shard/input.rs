@@ -1,9 +1,10 @@
 //! Datagrams: whose is it, and what follows from it.
 
-use crate::ids::{SessionKey, TrackId};
+use crate::ids::{SessionId, SessionKey, TrackId};
 use crate::message::{DropReason, Role};
 use crate::net::{Datagram, Path};
-use crate::session::media::{Ask, Follower, Forwarded, Incoming};
+use crate::plan::MediaKind;
+use crate::session::media::{Ask, Forwarded, Incoming};
 use crate::shard::Shard;
 use crate::shard::ufrag::Address;
 use crate::time::Timestamp;
@@ -160,11 +161,8 @@ impl Shard {
         if let (Role::Publish { room, participant }, Some(level)) = (role, packet.level()) {
             self.on_level(room, participant, level);
         }
-        if !self.desks.is_empty() {
-            self.mix_packet(publisher, role, packet);
-        }
-        if self.relaying.relayed > 0 {
-            self.relay(publisher, packet);
+        if !self.desks.is_empty() || self.relaying.relayed > 0 {
+            self.share(publisher, role, packet);
         }
         if !has_followers {
             if let Role::Agent(_) = role {
@@ -173,29 +171,40 @@ impl Shard {
             }
             return;
         }
-        let Some(session) = self.sessions.find_mut(publisher) else {
-            return;
-        };
-        session.media.cache(self.now, packet);
-        let mut followers = session.media.take_followers(packet.media);
-        let keyframe_wanted = self.feed(&mut followers, packet);
-        let Some(session) = self.sessions.find_mut(publisher) else {
-            return;
-        };
-        session.media.put_followers(packet.media, followers);
-        if keyframe_wanted {
-            let (session, media) = (self.session_id(publisher), packet.media);
-            self.request_keyframe(TrackId { session, media });
+        let session = self.session_id(publisher);
+        self.feed(session, packet);
+    }
+
+    /// Gives a packet to the desk and the shards that have a use for it. Most shards have neither, and no room for this
+    /// in the path of their packets.
+    #[cold]
+    fn share(&mut self, publisher: SessionKey, role: Role, packet: &Incoming<'_>) {
+        if !self.desks.is_empty() {
+            self.mix_packet(publisher, role, packet);
+        }
+        if self.relaying.relayed > 0 {
+            self.relay(publisher, packet);
         }
     }
 
-    /// Sends a packet to those who follow its track, who were taken out of it; whether one waits for a keyframe.
-    // Once in the program: copies of the loop, one a caller, were not inlined into so well.
+    /// Sends a packet to those here who follow its track, whichever shard has the publisher.
+    // Once in the program: into copies of the loop, one a caller, the compiler does not inline so well.
     #[inline(never)]
-    pub(super) fn feed(&mut self, followers: &mut Vec<Follower>, packet: &Incoming<'_>) -> bool {
+    pub(super) fn feed(&mut self, publisher: SessionId, packet: &Incoming<'_>) {
+        let (session, media) = (publisher, packet.media);
+        let id = TrackId { session, media };
+        let now = self.now;
+        let Some(track) = self.track_mut(id) else {
+            return;
+        };
+        if packet.codec.kind() == MediaKind::Video {
+            track.cache(now, packet);
+        }
+        // Taken out, so that they can be fed while all else lies still.
+        let mut followers = std::mem::take(&mut track.followers);
         let mut keyframe_wanted = false;
         let faults = self.stats.faults;
-        for follower in followers.iter() {
+        for follower in &followers {
             let forwarded = self.mutate(follower.session, |session, cx| {
                 session.forward(cx, follower.media, packet)
             });
@@ -205,7 +214,13 @@ impl Shard {
         if self.stats.faults != faults {
             followers.retain(|follower| self.sessions.find(follower.session).is_some());
         }
-        keyframe_wanted
+        let Some(track) = self.track_mut(id) else {
+            return;
+        };
+        track.followers = followers;
+        if keyframe_wanted {
+            self.request_keyframe(id);
+        }
     }
 
     fn on_ask(&mut self, asker: SessionKey, ask: Ask) {

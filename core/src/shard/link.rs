@@ -4,7 +4,8 @@ use crate::ids::{ParticipantId, RoomId, SessionId, SessionKey, TrackId};
 use crate::message::{CloseReason, Event, ProfileName, Role, Target};
 use crate::net::Path;
 use crate::plan::MediaKind;
-use crate::session::media::{Follower, Incoming};
+use crate::relay::Relay;
+use crate::session::media::{Follower, Incoming, Track};
 use crate::session::{Change, Session};
 use crate::shard::Shard;
 
@@ -286,22 +287,28 @@ impl Shard {
             session: subscriber,
             media,
         };
-        if track.session.shard != self.id {
-            self.follow_elsewhere(track, follower);
-        } else if let Some(publisher) = self.sessions.find_mut(track.session.key)
-            && let Some(track) = publisher.media.track_mut(track.media)
-        {
-            track.add_follower(follower);
+        let followed = self.track_mut(track);
+        let is_first = followed.is_some_and(|followed| followed.add_follower(follower));
+        if is_first && track.session.shard != self.id {
+            self.ask_for(track);
         }
     }
 
     fn unfollow(&mut self, track: TrackId, subscriber: SessionKey) {
-        if track.session.shard != self.id {
-            self.unfollow_elsewhere(track, subscriber);
-        } else if let Some(publisher) = self.sessions.find_mut(track.session.key)
-            && let Some(track) = publisher.media.track_mut(track.media)
-        {
-            track.remove_follower(subscriber);
+        let followed = self.track_mut(track);
+        let was_last = followed.is_some_and(|followed| followed.remove_follower(subscriber));
+        if was_last && track.session.shard != self.id {
+            self.say(track.session.shard, Relay::Unfollow(track));
+        }
+    }
+
+    /// A track, of a session here or of somebody elsewhere.
+    pub(super) fn track_mut(&mut self, id: TrackId) -> Option<&mut Track> {
+        let TrackId { session, media } = id;
+        if session.shard == self.id {
+            self.sessions.find_mut(session.key)?.media.track_mut(media)
+        } else {
+            self.relaying.track_of(id)
         }
     }
 

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::ids::{RoomId, SessionId, SessionKey, ShardId, TrackId};
-use crate::limits::{MIXED_ROOMS_MAX, RELAYED_PUBLISHERS_MAX};
+use crate::limits::{MIXED_ROOMS_MAX, REFUSED_TRACKS_MAX, RELAYED_PUBLISHERS_MAX};
 use crate::message::Role;
 use crate::plan::{Codec, MediaKind};
 use crate::relay::{Buffers, Publisher, Relay, RelayedPacket};
 use crate::route::rooms::Quit;
-use crate::session::media::{Follower, Incoming, KeyframeThrottle, Track};
+use crate::session::media::{Incoming, KeyframeThrottle, Track};
 use crate::shard::Shard;
 use crate::time::Timestamp;
 
@@ -25,6 +25,9 @@ pub(super) struct Relaying {
     buffers: Buffers,
     /// Keyframe requests that the throttle holds back, and until when.
     held: BTreeSet<(Timestamp, TrackId)>,
+    /// Tracks of which packets came though nobody here follows them, and when that was said; of the last throttle
+    /// interval, oldest first.
+    refused: VecDeque<(Timestamp, TrackId)>,
 }
 
 /// A publisher elsewhere, as far as it matters to those who follow it here.
@@ -40,6 +43,8 @@ struct StandInTrack {
     track: Track,
     /// Of the packets that came last.
     codec: Option<Codec>,
+    /// When it was last asked for, or a packet of it came.
+    asked: Option<Timestamp>,
     keyframes: KeyframeThrottle,
 }
 
@@ -51,6 +56,10 @@ impl Relaying {
     fn track(&self, id: TrackId) -> Option<&StandInTrack> {
         let tracks = &self.stand_ins.get(&id.session)?.tracks;
         tracks.iter().find(|track| track.media == id.media)
+    }
+
+    pub(super) fn track_of(&mut self, id: TrackId) -> Option<&mut Track> {
+        self.track_mut(id).map(|track| &mut track.track)
     }
 
     fn track_mut(&mut self, id: TrackId) -> Option<&mut StandInTrack> {
@@ -108,10 +117,11 @@ impl Shard {
         self.relaying.out.pop_front()
     }
 
-    /// Sessions here subscribe to a room whose publishers are elsewhere.
+    /// One more session here subscribes to a room whose publishers are elsewhere.
     pub(super) fn attend(&mut self, room: RoomId, home: ShardId) {
         let entry = self.rooms.find_mut(room).filter(|_| home != self.id);
-        if entry.is_some_and(|entry| entry.attend(home)) {
+        if let Some(home) = entry.map(|entry| entry.attend(home)) {
+            // Of each, not of the first alone: what was said before may have been lost, and so may its answer.
             self.say(home, Relay::Attend { room });
         }
     }
@@ -135,6 +145,14 @@ impl Shard {
             let publishers = publishers.clone();
             self.say(shard, Relay::Publishers { room, publishers });
         }
+    }
+
+    /// Has a track elsewhere relayed here.
+    pub(super) fn ask_for(&mut self, track: TrackId) {
+        if let Some(followed) = self.relaying.track_mut(track) {
+            followed.asked = Some(self.now);
+        }
+        self.say(track.session.shard, Relay::Follow(track));
     }
 
     /// Sends a packet to each shard that follows its track.
@@ -167,22 +185,6 @@ impl Shard {
         let tracks = stand_in.into_iter().flat_map(|stand_in| &stand_in.tracks);
         let of_kind = tracks.filter(|track| track.kind == kind);
         of_kind.map(|track| track.media).collect()
-    }
-
-    /// A session follows a track of somebody elsewhere.
-    pub(super) fn follow_elsewhere(&mut self, track: TrackId, follower: Follower) {
-        let followed = self.relaying.track_mut(track);
-        if followed.is_some_and(|followed| followed.track.add_follower(follower)) {
-            self.say(track.session.shard, Relay::Follow(track));
-        }
-    }
-
-    /// It does no more.
-    pub(super) fn unfollow_elsewhere(&mut self, track: TrackId, session: SessionKey) {
-        let followed = self.relaying.track_mut(track);
-        if followed.is_some_and(|followed| followed.track.remove_follower(session)) {
-            self.say(track.session.shard, Relay::Unfollow(track));
-        }
     }
 
     /// A packet that a follower here of somebody elsewhere asks for again.
@@ -218,7 +220,7 @@ impl Shard {
         self.arm_held();
     }
 
-    fn say(&mut self, to: ShardId, relay: Relay) {
+    pub(super) fn say(&mut self, to: ShardId, relay: Relay) {
         self.relaying.out.push_back((to, relay));
     }
 
@@ -276,6 +278,8 @@ impl Shard {
 
     fn on_publishers(&mut self, home: ShardId, room: RoomId, publishers: Vec<Publisher>) {
         let Some(entry) = self.rooms.find_mut(room).filter(|entry| entry.is_at(home)) else {
+            // Under way while the last subscriber left; or what said so was lost.
+            self.say(home, Relay::Quit { room });
             return;
         };
         let id = |publisher: &Publisher| SessionId {
@@ -299,6 +303,39 @@ impl Shard {
             stand_ins.entry(id(publisher)).or_insert_with(stand_in);
         }
         self.relink(room);
+        for publisher in &publishers {
+            self.ask_again(id(publisher));
+        }
+    }
+
+    /// Asks again for what is followed and silent: it may never have been heard that it is.
+    fn ask_again(&mut self, session: SessionId) {
+        let (now, interval) = (self.now, self.config.tuning.keyframe_request_interval);
+        let is_silent = |track: &&StandInTrack| {
+            let asked = track.asked.map(|at| now.since(at));
+            !track.track.followers.is_empty() && asked.is_none_or(|passed| passed >= interval)
+        };
+        let Some(stand_in) = self.relaying.stand_ins.get(&session) else {
+            return;
+        };
+        let silent = stand_in.tracks.iter().filter(is_silent);
+        let silent: Vec<_> = silent.map(|track| track.media).collect();
+        for media in silent {
+            self.ask_for(TrackId { session, media });
+        }
+    }
+
+    /// A packet came of a track that nobody here follows: it was under way while the last follower left, or what said
+    /// so was lost. Said once a track and throttle interval, of so many tracks; the next packets bring up the others.
+    fn refuse(&mut self, from: ShardId, track: TrackId) {
+        let (now, interval) = (self.now, self.config.tuning.keyframe_request_interval);
+        let refused = &mut self.relaying.refused;
+        let is_over = |(at, _): &mut (Timestamp, TrackId)| now.since(*at) >= interval;
+        while refused.pop_front_if(is_over).is_some() {}
+        if refused.len() < REFUSED_TRACKS_MAX && refused.iter().all(|(_, other)| *other != track) {
+            refused.push_back((now, track));
+            self.say(from, Relay::Unfollow(track));
+        }
     }
 
     /// Somebody elsewhere publishes no more.
@@ -320,26 +357,16 @@ impl Shard {
         let followed =
             followed.filter(|it| id.session.shard == from && !it.track.followers.is_empty());
         let Some(followed) = followed else {
-            // Under way while the last follower left; or what said so was lost.
-            self.say(from, Relay::Unfollow(id));
+            self.refuse(from, id);
             return;
         };
+        followed.asked = Some(self.now);
         followed.track.feed_from(incoming.ssrc);
         followed.codec = Some(incoming.codec);
         if incoming.keyframe {
             followed.keyframes.note_keyframe();
         }
-        if followed.kind == MediaKind::Video {
-            followed.track.cache(self.now, &incoming);
-        }
-        let mut followers = followed.track.take_followers();
-        let keyframe_wanted = self.feed(&mut followers, &incoming);
-        if let Some(followed) = self.relaying.track_mut(id) {
-            followed.track.followers = followers;
-        }
-        if keyframe_wanted {
-            self.request_keyframe(id);
-        }
+        self.feed(id.session, &incoming);
     }
 }
 
@@ -350,6 +377,7 @@ impl StandInTrack {
             kind: *kind,
             track: Track::default(),
             codec: None,
+            asked: None,
             keyframes,
         };
         sections.iter().map(track).collect()

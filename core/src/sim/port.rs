@@ -48,6 +48,8 @@ pub(super) struct SimPort {
     pub(super) pool: Pool,
     /// To and from the other shards.
     pub(super) relays: RelayLane,
+    /// For which of its relays the lanes have no room.
+    pub(super) loses: fn(&Relay) -> bool,
     port: u16,
 }
 
@@ -64,6 +66,7 @@ impl SimPort {
             clogged: false,
             pool: Pool::default(),
             relays,
+            loses: |_| false,
             port,
         }
     }
@@ -147,7 +150,9 @@ impl Port for SimPort {
     }
 
     fn relay(&mut self, to: ShardId, relay: Relay) {
-        self.relays.send(to, relay);
+        if !(self.loses)(&relay) {
+            self.relays.send(to, relay);
+        }
     }
 
     fn emit(&mut self, event: Event) {

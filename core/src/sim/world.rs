@@ -19,6 +19,7 @@ use crate::journal::{Header, Payloads, Recorder, Retention, Sink};
 use crate::limits::DATAGRAM_BYTES_MAX;
 use crate::message::{CloseReason, Command, Event, Role, ShardStats};
 use crate::plan::IceCredentials;
+use crate::relay::Relay;
 use crate::rng::Seed;
 use crate::session::transport::Identity;
 use crate::shard::{Shard, ShardConfig, TableSizes, Tuning};
@@ -263,6 +264,17 @@ impl World {
     /// What each shard has said to the others.
     pub fn relay_stats(&self) -> impl Iterator<Item = RelayStats> {
         (0..self.options.shards).map(|number| self.relays.stats(ShardId(number)))
+    }
+
+    /// From now on what a shard says to the others is lost where this holds, as in a lane that is full.
+    pub fn lose_relays(&mut self, shard: u16, loses: fn(&Relay) -> bool) {
+        self.hosts[usize::from(shard)].port.loses = loses;
+    }
+
+    /// Says something to a shard in another's name, to be heard as time goes on.
+    pub fn relay(&mut self, from: u16, to: u16, relay: Relay) {
+        let lane = &self.hosts[usize::from(from)].port.relays;
+        lane.send(ShardId(to), relay);
     }
 
     /// Table sizes of each shard.

@@ -7,6 +7,7 @@ use antiphon_core::drive::RelayStats;
 use antiphon_core::ids::{ParticipantId, RoomId, ShardId};
 use antiphon_core::journal::{Kept, Payloads, Player, Reader, Retention, Step, begin};
 use antiphon_core::message::{Role, Target};
+use antiphon_core::relay::Relay;
 use antiphon_core::shard::TableSizes;
 use antiphon_core::sim::link::Impairment;
 use antiphon_core::sim::oracle::{Finding, Oracle, Outcome, compare_calls, compare_digests};
@@ -189,6 +190,83 @@ fn a_storm_of_keyframe_requests_crosses_once_in_500_ms() {
     // All of them ask all the time, and ask again as soon as the keyframe is there.
     assert!((19..=21).contains(&crossed), "{crossed} in 20 intervals");
     assert!((19..=21).contains(&reached), "{reached} in 20 intervals");
+}
+
+/// Whether members hear something in the next two seconds.
+fn hear<const N: usize>(world: &mut World, members: [MemberId; N]) -> [bool; N] {
+    let before = members.map(|member| heard(world, member));
+    world.run_for(SETTLED);
+    let mut before = before.into_iter();
+    members.map(|member| {
+        before
+            .next()
+            .is_some_and(|before| heard(world, member) > before)
+    })
+}
+
+/// A word is lost; a listener alone hears nothing for as long as nothing happens, and hears as soon as another comes.
+#[test]
+fn a_lost_word_heals_when_the_next_subscriber_is_opened() {
+    let words: [(u16, fn(&Relay) -> bool); 3] = [
+        (ELSEWHERE, |relay| matches!(relay, Relay::Attend { .. })),
+        (ELSEWHERE, |relay| matches!(relay, Relay::Follow(_))),
+        (HOME, |relay| matches!(relay, Relay::Publishers { .. })),
+    ];
+    for (shard, is_lost) in words {
+        let mut world = two_shards();
+        publish(&mut world, 1);
+        world.lose_relays(shard, is_lost);
+        let first = subscribe(&mut world, None);
+        assert_eq!(hear(&mut world, [first]), [false], "it was not lost");
+        world.lose_relays(shard, |_| false);
+        assert_eq!(
+            hear(&mut world, [first]),
+            [false],
+            "it was said by the clock"
+        );
+        let second = subscribe(&mut world, None);
+        assert_eq!(hear(&mut world, [first, second]), [true, true]);
+        // Sound and picture: a follow that is said twice counts once.
+        let relayed: usize = world.table_sizes().map(|sizes| sizes.relayed).sum();
+        assert_eq!(relayed, 2);
+        assert_eq!(world.findings(), [] as [String; 0]);
+    }
+}
+
+#[test]
+fn a_lost_follow_heals_when_somebody_else_begins_to_publish() {
+    let mut world = two_shards();
+    publish(&mut world, 1);
+    world.lose_relays(ELSEWHERE, |relay| matches!(relay, Relay::Follow(_)));
+    let listener = subscribe(&mut world, None);
+    assert_eq!(hear(&mut world, [listener]), [false]);
+    world.lose_relays(ELSEWHERE, |_| false);
+    publish(&mut world, 2);
+    assert_eq!(hear(&mut world, [listener]), [true]);
+}
+
+/// Nobody is left, and the home does not know: packets cross, until what comes of one says so; and then lists do.
+#[test]
+fn a_lost_goodbye_heals_with_the_next_packet_and_the_next_list() {
+    let mut world = two_shards();
+    let ann = publish(&mut world, 1);
+    let listener = subscribe(&mut world, None);
+    world.run_for(SETTLED);
+    world.lose_relays(ELSEWHERE, |_| true);
+    world.leave(listener);
+    world.run_for(SETTLED);
+    let relayed = |world: &World| world.table_sizes().map(|it| it.relayed).sum::<usize>();
+    assert_eq!(relayed(&world), 2, "it was not lost");
+    world.lose_relays(ELSEWHERE, |_| false);
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(relayed(&world), 0);
+    // The room is there, as far as its home knows, and goes with the list that says who is left.
+    world.leave(ann);
+    world.run_for(EXPIRED);
+    for tables in world.table_sizes() {
+        assert_eq!(tables, TableSizes::default());
+    }
+    assert_eq!(world.findings(), [] as [String; 0]);
 }
 
 /// Rooms on three shards and subscribers spread over them; and the same on one shard.

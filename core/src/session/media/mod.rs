@@ -229,28 +229,11 @@ impl Media {
         track.is_some_and(|track| !track.followers.is_empty())
     }
 
-    /// Followers of a track, taken out so that they can be fed while this session lies still. Put them back.
+    /// Followers of a track, taken out of it.
     pub(crate) fn take_followers(&mut self, media: u8) -> Vec<Follower> {
         self.track_mut(media)
             .map(Track::take_followers)
             .unwrap_or_default()
-    }
-
-    /// Undoes [`Self::take_followers`].
-    pub(crate) fn put_followers(&mut self, media: u8, followers: Vec<Follower>) {
-        if let Some(track) = self.tracks.get_mut(usize::from(media)) {
-            track.followers = followers;
-        }
-    }
-
-    /// Keeps a video packet for those who will ask for it again.
-    pub(crate) fn cache(&mut self, now: Timestamp, packet: &Incoming<'_>) {
-        if packet.codec.kind() != MediaKind::Video {
-            return;
-        }
-        if let Some(track) = self.tracks.get_mut(usize::from(packet.media)) {
-            track.cache(now, packet);
-        }
     }
 
     /// A packet of a track that a follower asks for again.

@@ -86,7 +86,7 @@ impl Track {
         })
     }
 
-    /// Whom a packet goes to, taken out so that they can be fed while all else lies still. Put them back.
+    /// Who follows it, taken out of it.
     pub(crate) fn take_followers(&mut self) -> Vec<Follower> {
         std::mem::take(&mut self.followers)
     }
