@@ -204,10 +204,13 @@ fn hear<const N: usize>(world: &mut World, members: [MemberId; N]) -> [bool; N] 
     })
 }
 
+/// Which words are lost.
+type Words = fn(&Relay) -> bool;
+
 /// A word is lost; a listener alone hears nothing for as long as nothing happens, and hears as soon as another comes.
 #[test]
 fn a_lost_word_heals_when_the_next_subscriber_is_opened() {
-    let words: [(u16, fn(&Relay) -> bool); 3] = [
+    let words: [(u16, Words); 3] = [
         (ELSEWHERE, |relay| matches!(relay, Relay::Attend { .. })),
         (ELSEWHERE, |relay| matches!(relay, Relay::Follow(_))),
         (HOME, |relay| matches!(relay, Relay::Publishers { .. })),
