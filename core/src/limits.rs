@@ -195,8 +195,13 @@ pub const JITTER_DELAY_MAX: Duration = Duration::from_millis(400);
 pub const PLAYOUT_QUEUE_MAX: Duration = Duration::from_secs(60);
 /// Pieces of sound and marks in that queue: pieces of 20 ms fill it.
 pub const PLAYOUT_ITEMS_MAX: usize = 4_096;
-/// Keys that an agent may ask to be pressed at once: 10 s of them.
+/// Keys that wait to be pressed for an agent: 10 s of them.
 pub const DIALLED_KEYS_MAX: usize = 64;
+/// Keys of a person that an agent is told at once, as after a gap in the network: a number with its prefixes has 16.
+pub const HEARD_KEYS_MAX: u32 = 16;
+/// And one more each so long. ITU-T Q.24 has a key and the pause behind it take 93 ms at least; each is an event that
+/// must arrive, and a peer can make one of every packet.
+pub const HEARD_KEYS_INTERVAL: Duration = Duration::from_millis(100);
 /// Utterances that were stopped and are remembered, so that what still comes of them is dropped.
 pub const CLEARED_UTTERANCES_MAX: usize = 64;
 /// Bytes of one packet that an agent says: 20 ms of Opus at 64 kbit/s have 160, of G.711 as many; a peak of

@@ -130,24 +130,23 @@ pub enum Command {
 }
 
 impl Command {
-    /// The same, with silence in the place of what is said.
+    /// The same, with silence in the place of what is said, and zeros in that of keys that are pressed.
     #[must_use]
     pub fn with_silence(&self) -> Cow<'_, Self> {
-        let mut silent = Cow::Borrowed(self);
-        if matches!(
-            self,
-            Self::Agent {
-                ask: AgentAsk::Say { .. },
-                ..
-            }
-        ) && let Self::Agent {
-            ask: AgentAsk::Say { pcm, .. },
-            ..
-        } = silent.to_mut()
-        {
-            pcm.fill(0);
+        let Self::Agent { session, ask } = self else {
+            return Cow::Borrowed(self);
+        };
+        let mut ask = match ask {
+            AgentAsk::Say { .. } | AgentAsk::Dtmf { .. } => ask.clone(),
+            _ => return Cow::Borrowed(self),
+        };
+        match &mut ask {
+            AgentAsk::Say { pcm, .. } => pcm.fill(0),
+            AgentAsk::Dtmf { digits } => *digits = "0".repeat(digits.chars().count()),
+            _ => {}
         }
-        silent
+        let session = *session;
+        Cow::Owned(Self::Agent { session, ask })
     }
 }
 
@@ -283,6 +282,27 @@ impl Event {
             *pcm = XxHash3_128::oneshot(pcm).to_le_bytes().to_vec();
         }
         hashed
+    }
+
+    /// The same for a journal that is to hold nothing of what was said: as [`Self::with_sound_hashed`], and with a
+    /// zero in the place of a key that was pressed.
+    #[must_use]
+    pub fn with_nothing_said(&self) -> Cow<'_, Self> {
+        let mut silent = self.with_sound_hashed();
+        if matches!(
+            self,
+            Self::Heard {
+                heard: Heard::Dtmf { .. },
+                ..
+            }
+        ) && let Self::Heard {
+            heard: Heard::Dtmf { digit, .. },
+            ..
+        } = silent.to_mut()
+        {
+            *digit = '0';
+        }
+        silent
     }
 
     /// The request that it answers.
@@ -550,6 +570,9 @@ pub struct VoiceStats {
     pub packets_spoken: u64,
     /// Packets of mixed rooms, one for each listener.
     pub packets_mixed: u64,
+    /// Keys that were not told, as people pressed more than they can:
+    /// [`HEARD_KEYS_INTERVAL`](crate::limits::HEARD_KEYS_INTERVAL).
+    pub keys_dropped: u64,
     /// From the arrival of a packet to its sound being told to the agent; a batch counts by its oldest sound.
     pub hearing: Delays,
     /// From when a packet of the agent's was due to its being sent; due is when its first sound came, and 20 ms each

@@ -356,6 +356,15 @@ pub struct SessionPlan {
     pub media: Vec<MediaPlan>,
 }
 
+impl SessionPlan {
+    /// The section in which a call with an agent talks, and its number: the first that carries sound both ways.
+    #[must_use]
+    pub fn talk(&self) -> Option<(u8, &MediaPlan)> {
+        let mut sections = (0..).zip(&self.media);
+        sections.find(|(_, media)| media.kind == MediaKind::Audio && media.send && media.receive)
+    }
+}
+
 /// What we contribute to one media section we send in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalSource {
@@ -374,4 +383,55 @@ pub struct LocalDescription {
     pub fingerprint: Fingerprint,
     /// One entry a [`MediaPlan`], in the same order; `None` where we do not send.
     pub sources: Vec<Option<LocalSource>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(kind: MediaKind, receive: bool, send: bool, codecs: &[Codec]) -> MediaPlan {
+        let codec = |codec: &Codec| CodecPlan {
+            payload_type: 100,
+            codec: *codec,
+            rtx_payload_type: None,
+            feedback: Feedback::default(),
+        };
+        MediaPlan {
+            mid: Mid::new(b"0").expect("printable"),
+            kind,
+            receive,
+            send,
+            codecs: codecs.iter().map(codec).collect(),
+            extensions: ExtensionIds::default(),
+            ssrcs: Vec::new(),
+            rids: Vec::new(),
+        }
+    }
+
+    /// What a program is told of keys is of the section that its call takes.
+    #[test]
+    fn a_call_talks_in_the_first_section_of_sound_both_ways() {
+        let event = Codec::TelephoneEvent(Rate::Hz48000);
+        let mut plan = SessionPlan {
+            remote_ice: IceCredentials {
+                ufrag: String::new(),
+                password: String::new(),
+            },
+            remote_fingerprint: Fingerprint([0; 32]),
+            dtls_role: DtlsRole::Server,
+            reduced_size_rtcp: true,
+            media: vec![
+                section(MediaKind::Audio, true, false, &[Codec::Opus, event]),
+                section(MediaKind::Audio, false, true, &[Codec::Opus, event]),
+                section(MediaKind::Video, true, true, &[Codec::Vp8]),
+            ],
+        };
+        assert_eq!(plan.talk(), None);
+        plan.media
+            .push(section(MediaKind::Audio, true, true, &[Codec::Opus]));
+        plan.media
+            .push(section(MediaKind::Audio, true, true, &[Codec::Opus, event]));
+        let (section, media) = plan.talk().expect("there is one");
+        assert_eq!((section, media.events()), (3, None));
+    }
 }

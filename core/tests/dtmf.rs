@@ -7,15 +7,20 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use antiphon_core::audio::Rate;
+use antiphon_core::drive::Pump;
+use antiphon_core::journal::{
+    Header as JournalHeader, Kept, Payloads, Player, Reader, Record, Recorder, Retention, begin,
+};
 use antiphon_core::message::{Command, DropReason, Event, Role};
 use antiphon_core::plan::{Codec, CodecPlan, Feedback, SessionPlan};
+use antiphon_core::rng::Seed;
 use antiphon_core::srtp::SendSource;
 use antiphon_core::voice::message::{AgentAsk, AgentPlan, Heard as Told, UtteranceId};
 use antiphon_core::wire::payload::event::Report;
 use antiphon_core::wire::rtp::{Header, HeaderFields};
 
 use crate::support::raw::{self, AUDIO_SSRC, Heard, Raw};
-use crate::support::{World, publisher, subscriber};
+use crate::support::{World, publisher, shard, subscriber};
 
 /// Its payload type.
 const EVENT: u8 = 110;
@@ -90,8 +95,8 @@ impl Person {
     }
 }
 
-fn keys(world: &World) -> Vec<(char, u64)> {
-    let key = |event: &Event| match event {
+fn key(event: &Event) -> Option<(char, u64)> {
+    match event {
         Event::Heard {
             heard: Told::Dtmf {
                 digit, duration, ..
@@ -99,7 +104,10 @@ fn keys(world: &World) -> Vec<(char, u64)> {
             ..
         } => Some((*digit, *duration)),
         _ => None,
-    };
+    }
+}
+
+fn keys(world: &World) -> Vec<(char, u64)> {
     world.events.iter().filter_map(key).collect()
 }
 
@@ -181,6 +189,87 @@ fn an_agent_presses_keys_behind_what_it_says() {
             .into_iter()
             .all(|two| two[1].0.sequence_number == two[0].0.sequence_number.wrapping_add(1))
     );
+}
+
+/// A call in which a person presses a 5, and the agent 42#.
+fn recorded(payloads: Payloads) -> Vec<u8> {
+    let kept = Kept::default();
+    let mut world = World::new(65);
+    let shard = shard(world.epoch, &Seed::new([65; 32]));
+    let retention = Retention::Whole { budget: u64::MAX };
+    let mut journal = begin(JournalHeader::new(&shard, "test", payloads, retention));
+    let recorder = Recorder::new(Box::new(kept.clone()), payloads);
+    world.pump = Pump::new(shard).with_recorder(recorder);
+    let role = Role::Agent(AgentPlan::default());
+    let mut person = Person::join(&mut world, 1, role, plan(true, true));
+    person.press(&mut world, 5, 1_920);
+    let session = person.raw.session;
+    let digits = "42#".to_owned();
+    let ask = AgentAsk::Dtmf { digits };
+    world.command(Command::Agent { session, ask });
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(keys(&world), [('5', 100_000)], "the agent is told");
+    assert_eq!(person.listen(&mut world).len(), 21);
+    drop(world);
+    journal.append(&mut kept.into_bytes());
+    journal
+}
+
+/// A journal without payloads has the keys of neither side, and one with them plays again.
+#[test]
+fn a_journal_without_payloads_has_no_digits() {
+    for payloads in [Payloads::Full, Payloads::Headers] {
+        let journal = recorded(payloads);
+        let (header, reader) = Reader::new(&journal).expect("it begins well");
+        let (mut heard, mut dialled) = (Vec::new(), Vec::new());
+        for record in reader {
+            match record.expect("it is whole") {
+                Record::Event(event) => heard.extend(key(&event)),
+                Record::Command(command) => dialled.extend(match command.into_owned() {
+                    Command::Agent {
+                        ask: AgentAsk::Dtmf { digits },
+                        ..
+                    } => Some(digits),
+                    _ => None,
+                }),
+                _ => {}
+            }
+        }
+        let expected = match payloads {
+            Payloads::Full => ('5', "42#"),
+            Payloads::Headers => ('0', "000"),
+        };
+        assert_eq!(heard, [(expected.0, 100_000)]);
+        assert_eq!(dialled, [expected.1]);
+        if payloads == Payloads::Full {
+            let (_, reader) = Reader::new(&journal).expect("it begins well");
+            let mut player = Player::new(&header, reader).expect("a shard can be made of it");
+            while let Some(step) = player.step(&mut ()) {
+                step.expect("it is whole");
+            }
+            assert_eq!(player.difference(), None);
+        }
+    }
+}
+
+/// Each packet is a key that is over: an event each would fill the lane of events, which is a fault of the shard.
+#[test]
+fn a_peer_whose_every_packet_is_a_key_is_held_back_and_counted() {
+    let mut world = World::new(66);
+    let role = Role::Agent(AgentPlan::default());
+    let mut person = Person::join(&mut world, 1, role, plan(true, true));
+    let report = Report {
+        event: 1,
+        end: true,
+        duration: 960,
+    };
+    // Fifty a second.
+    for number in 0..100 {
+        person.send(&mut world, EVENT, 960 * number, &report.write());
+    }
+    let told = keys(&world).len() as u64;
+    assert!((16 + 19..=16 + 20).contains(&told), "{told}");
+    assert_eq!(world.shard().stats().voice.keys_dropped, 100 - told);
 }
 
 #[test]

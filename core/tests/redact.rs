@@ -19,6 +19,7 @@ use antiphon_core::rng::Seed;
 use antiphon_core::session::transport::{HandshakeResult, KeyingMaterial, Outcome};
 use antiphon_core::shard::Tuning;
 use antiphon_core::time::Timestamp;
+use antiphon_core::voice::message::{AgentAsk, CallTime, Heard};
 
 const SALT: [u8; 32] = [0x5a; 32];
 const V4: &str = "203.0.113.77:51234";
@@ -26,6 +27,12 @@ const V6: &str = "[2001:db8:aaaa:bbbb:cccc:dddd:eeee:9999]:51235";
 const HERE: &str = "198.51.100.9:40000";
 /// Of a video source and its retransmissions, and of ours.
 const SSRCS: [u32; 4] = [0xa1b2_c3d4, 0x91e2_f3a4, 0xb1c2_d3e4, 0xc1a2_b3f4];
+
+/// What an agent dials, and what a person presses: a PIN, say.
+const DIALLED: &str = "8675309*#A";
+const PRESSED: &str = "4711#D";
+/// Microseconds that a key was held: how the entry of one is known, as a digit alone occurs anywhere.
+const HELD: u64 = 123_457;
 
 /// Bytes that occur nowhere by chance.
 fn marker(number: u8, len: usize) -> Vec<u8> {
@@ -115,6 +122,26 @@ fn open() -> Command {
     }
 }
 
+fn dial() -> Command {
+    Command::Agent {
+        session: session(),
+        ask: AgentAsk::Dtmf {
+            digits: DIALLED.to_owned(),
+        },
+    }
+}
+
+fn pressed(digit: char) -> Event {
+    Event::Heard {
+        session: session(),
+        heard: Heard::Dtmf {
+            at: CallTime(1),
+            digit,
+            duration: HELD,
+        },
+    }
+}
+
 fn events() -> Vec<Event> {
     let mut fingerprint = [0; 32];
     fingerprint.copy_from_slice(&marker(2, 32));
@@ -134,7 +161,7 @@ fn events() -> Vec<Event> {
         keyframe_requests: 0,
     };
     let session = session();
-    vec![
+    let mut events = vec![
         Event::Opened {
             request: RequestId(1),
             session,
@@ -175,7 +202,9 @@ fn events() -> Vec<Event> {
                 tracks: vec![track],
             }),
         },
-    ]
+    ];
+    events.extend(PRESSED.chars().map(pressed));
+    events
 }
 
 fn media_header(ssrc: u32) -> Vec<u8> {
@@ -229,6 +258,7 @@ fn journal() -> Vec<u8> {
         session: session(),
         remote_ice: ice("renewed"),
     })));
+    add(Record::Command(Cow::Owned(dial())));
     for datagram in datagrams() {
         let len = datagram.len();
         add(Record::Received(slot(V4, datagram.clone(), len)));
@@ -257,6 +287,16 @@ fn journal() -> Vec<u8> {
     journal
 }
 
+/// As entries hold numbers.
+fn coded(mut number: u64) -> Vec<u8> {
+    let bytes = std::iter::from_fn(|| {
+        let (now, after) = (number, number >> 7);
+        number = after;
+        (now > 0).then_some((now & 0x7f) as u8 | u8::from(after > 0) << 7)
+    });
+    bytes.collect()
+}
+
 /// Everything that must be gone, and its name.
 fn secrets() -> Vec<(String, Vec<u8>)> {
     let mut secrets = Vec::new();
@@ -269,6 +309,7 @@ fn secrets() -> Vec<(String, Vec<u8>)> {
         ("mid", "alices-camera"),
         ("rid", "alices-layer"),
         ("software", "software-marker"),
+        ("digits that were dialled", DIALLED),
     ] {
         secrets.push((name.to_owned(), text.as_bytes().to_vec()));
     }
@@ -289,14 +330,11 @@ fn secrets() -> Vec<(String, Vec<u8>)> {
         secrets.push((name.to_owned(), marker(number, len)));
     }
     for ssrc in SSRCS {
-        // As it crosses the network, and as entries hold numbers.
-        let mut number = ssrc;
-        let coded = std::iter::from_fn(|| {
-            let (now, after) = (number, number >> 7);
-            number = after;
-            (now > 0).then_some((now & 0x7f) as u8 | u8::from(after > 0) << 7)
-        });
-        secrets.push((format!("SSRC {ssrc:x} coded"), coded.collect()));
+        secrets.push((format!("SSRC {ssrc:x} coded"), coded(ssrc.into())));
+    }
+    for digit in PRESSED.chars() {
+        let entry = [&[1, digit as u8], &coded(HELD)[..]].concat();
+        secrets.push((format!("key {digit}"), entry));
     }
     for ssrc in [SSRCS[0], SSRCS[1]] {
         secrets.push((format!("SSRC {ssrc:x}"), ssrc.to_be_bytes().to_vec()));
@@ -351,8 +389,19 @@ fn what_is_left_is_sound_and_says_what_kind_of_thing_came_from_whom() {
     let [Ok(Entry::Turn(turn))] = &entries[..] else {
         panic!("one turn: {entries:?}");
     };
-    assert_eq!((turn.commands.len(), turn.events.len()), (2, 5));
-    assert_eq!(turn.inputs(), 2 + 3 * datagrams().len());
+    let keys = PRESSED.len();
+    assert_eq!((turn.commands.len(), turn.events.len()), (3, 5 + keys));
+    assert_eq!(turn.inputs(), 3 + 3 * datagrams().len());
+    let Some(Command::Agent {
+        ask: AgentAsk::Dtmf { digits },
+        ..
+    }) = turn.commands.back()
+    else {
+        panic!("it dials: {:?}", turn.commands);
+    };
+    assert_eq!(*digits, "0".repeat(DIALLED.len()), "how many is kept");
+    let told = turn.events.iter().filter(|it| **it == pressed('0'));
+    assert_eq!(told.count(), keys, "and for how long");
     let slots: Vec<_> = turn.batches.iter().flatten().collect();
     let sources = |is_ipv4: bool| {
         let slots = slots

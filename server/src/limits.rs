@@ -80,7 +80,8 @@ pub const SHARDS_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Events of one call that wait for its program: 2.5 s of sound in pieces of 20 ms.
 pub const CALL_HEARD_MAX: usize = 128;
-/// Places of these that sound leaves to what may not be lost: a call decides less than ten times a second.
+/// Places of these that sound leaves to what may not be lost: a call decides less than ten times a second, and tells
+/// of ten keys a second, of 16 at once.
 pub const CALL_HEARD_KEPT: usize = 32;
 /// While a shard's lane is full, what a program asks for is tried again this often ...
 pub const ASK_RETRY: Duration = Duration::from_millis(5);

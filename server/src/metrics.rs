@@ -300,7 +300,7 @@ impl Snapshot {
 
     fn counters(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         type Read = fn(&ShardStats) -> u64;
-        let counters: [(&str, &str, Read); 15] = [
+        let counters: [(&str, &str, Read); 16] = [
             ("sessions_opened", "Sessions opened", |s| s.sessions_opened),
             ("faults", "Sessions ended by a fault of the server", |s| {
                 s.faults
@@ -330,6 +330,9 @@ impl Snapshot {
             ),
             ("agent_packets_sent", "Packets that agents said", |s| {
                 s.voice.packets_spoken
+            }),
+            ("keys_dropped", "Keys that came too fast to be told", |s| {
+                s.voice.keys_dropped
             }),
             ("transmits_dropped", "Media dropped at a full socket", |s| {
                 s.transmits_dropped

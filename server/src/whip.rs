@@ -182,8 +182,8 @@ async fn open(offered: Described, part: Part) -> Result<Response<Body>, Problem>
         Part::Echo => (None, None),
         Part::Seat(seat) => (Some(seat), None),
         Part::Agent(summons) => {
-            let mut sections = negotiated.plan().media.iter();
-            let dtmf = sections.any(|section| section.events().is_some());
+            let talk = negotiated.plan().talk();
+            let dtmf = talk.is_some_and(|(_, section)| section.events().is_some());
             (None, Some(app.agents.summon(summons, dtmf).await?))
         }
     };

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use super::call_time;
+use crate::limits::{HEARD_KEYS_INTERVAL, HEARD_KEYS_MAX};
+use crate::message::VoiceStats;
 use crate::session::media::Incoming;
 use crate::time::Timestamp;
 use crate::voice::message::Heard;
@@ -18,10 +20,30 @@ const SEGMENT: u32 = u16::MAX as u32;
 #[derive(Debug, Default)]
 pub(super) struct Keypad {
     press: Option<Press>,
-    /// Source and timestamp of the last event that was told: its end comes again.
+    /// Source and timestamp of the last event that was over: its end comes again.
     told: Option<(u32, u32)>,
     /// Source and number of the last packet that was looked at: one that was overtaken says nothing new.
     newest: Option<(u32, u64)>,
+    allowance: Allowance,
+}
+
+/// A bucket of keys that may be told.
+#[derive(Debug, Default)]
+struct Allowance {
+    /// When it is full again; `None`: nothing was taken yet.
+    full: Option<Timestamp>,
+}
+
+impl Allowance {
+    /// Takes a key out; `false`: there is none.
+    fn take(&mut self, now: Timestamp) -> bool {
+        let full = self.full.map_or(now, |full| full.max(now)) + HEARD_KEYS_INTERVAL;
+        let is_there = full.since(now) <= HEARD_KEYS_MAX * HEARD_KEYS_INTERVAL;
+        if is_there {
+            self.full = Some(full);
+        }
+        is_there
+    }
 }
 
 /// A key that is held.
@@ -48,12 +70,13 @@ impl Press {
 }
 
 impl Keypad {
-    /// Takes in a packet of events. A digit is told when its key was let go.
+    /// Takes in a packet of events. A digit is told when its key was let go, unless more are than anybody can press.
     pub(super) fn handle_packet(
         &mut self,
         now: Timestamp,
         opened: Timestamp,
         packet: &Incoming<'_>,
+        stats: &mut VoiceStats,
     ) -> [Option<Heard>; 2] {
         let Some(report) = Report::parse(packet.payload) else {
             return [None, None];
@@ -69,14 +92,18 @@ impl Keypad {
             .press
             .as_mut()
             .is_some_and(|press| press.extend(now, packet, report));
-        let before = if goes_on { None } else { self.release(opened) };
+        let before = if goes_on {
+            None
+        } else {
+            self.release(now, opened, stats)
+        };
         if !goes_on {
             self.press = report
                 .key()
                 .map(|digit| Press::new(now, digit, packet, report));
         }
         let this = if report.end {
-            self.release(opened)
+            self.release(now, opened, stats)
         } else {
             None
         };
@@ -89,14 +116,28 @@ impl Keypad {
     }
 
     /// Lets go of a key whose end was lost.
-    pub(super) fn handle_timeout(&mut self, now: Timestamp, opened: Timestamp) -> Option<Heard> {
+    pub(super) fn handle_timeout(
+        &mut self,
+        now: Timestamp,
+        opened: Timestamp,
+        stats: &mut VoiceStats,
+    ) -> Option<Heard> {
         self.deadline().filter(|deadline| *deadline <= now)?;
-        self.release(opened)
+        self.release(now, opened, stats)
     }
 
-    fn release(&mut self, opened: Timestamp) -> Option<Heard> {
+    fn release(
+        &mut self,
+        now: Timestamp,
+        opened: Timestamp,
+        stats: &mut VoiceStats,
+    ) -> Option<Heard> {
         let press = self.press.take()?;
         self.told = Some((press.ssrc, press.timestamp));
+        if !self.allowance.take(now) {
+            stats.keys_dropped += 1;
+            return None;
+        }
         Some(Heard::Dtmf {
             at: call_time(opened, press.began),
             digit: press.digit,
@@ -173,13 +214,14 @@ mod tests {
             received: now,
             first: false,
         };
+        let mut stats = VoiceStats::default();
         let mut told: Vec<_> = keypad
-            .handle_timeout(now, Timestamp::ZERO)
+            .handle_timeout(now, Timestamp::ZERO, &mut stats)
             .into_iter()
             .collect();
         told.extend(
             keypad
-                .handle_packet(now, Timestamp::ZERO, &packet)
+                .handle_packet(now, Timestamp::ZERO, &packet, &mut stats)
                 .into_iter()
                 .flatten(),
         );
@@ -212,7 +254,8 @@ mod tests {
             all.extend(take(&mut keypad, *millis, *sequence, *timestamp, &payload));
         }
         if let Some(deadline) = keypad.deadline() {
-            all.extend(keypad.handle_timeout(deadline, Timestamp::ZERO));
+            let mut stats = VoiceStats::default();
+            all.extend(keypad.handle_timeout(deadline, Timestamp::ZERO, &mut stats));
             assert_eq!(keypad.deadline(), None);
         }
         all
@@ -297,6 +340,26 @@ mod tests {
         assert_eq!(keypad.deadline(), None);
     }
 
+    /// Every packet is a whole key, so that each would be an event that must arrive.
+    #[test]
+    fn more_keys_than_anybody_can_press_are_not_told() {
+        let mut keypad = Keypad::default();
+        let mut tell = |millis: u64, number: u64| {
+            let payload = report((number % 16) as u8, true, 0);
+            take(&mut keypad, millis, number, number as u32, &payload).len() as u64
+        };
+        // One each millisecond: the burst, and what comes due in the second.
+        let told: u64 = (0..1_000).map(|number| tell(number, number)).sum();
+        assert_eq!(told, u64::from(HEARD_KEYS_MAX) + 9);
+        // As fast as fingers can, all are; and after a pause the burst is whole again, and no more than that.
+        let told: u64 = (0..50)
+            .map(|number| tell(2_000 + 100 * number, 2_000 + number))
+            .sum();
+        assert_eq!(told, 50);
+        let told: u64 = (0..50).map(|number| tell(60_000, 3_000 + number)).sum();
+        assert_eq!(told, u64::from(HEARD_KEYS_MAX));
+    }
+
     proptest! {
         /// Each packet tells two digits at most, one that no key can have none, and all of it ends.
         #[test]
@@ -311,7 +374,9 @@ mod tests {
                 digits += take(&mut keypad, *millis, *sequence, *timestamp, payload).len();
             }
             let end = Timestamp::from_millis(20_000);
-            digits += usize::from(keypad.handle_timeout(end, Timestamp::ZERO).is_some());
+            let mut stats = VoiceStats::default();
+            let last = keypad.handle_timeout(end, Timestamp::ZERO, &mut stats);
+            digits += usize::from(last.is_some());
             prop_assert!(digits <= packets.len());
             prop_assert_eq!(keypad.deadline(), None);
         }

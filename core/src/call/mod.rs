@@ -26,7 +26,7 @@ use crate::codec::{AnyEncoder, Encoder as _, EncoderSettings};
 use crate::jitter::JitterStats;
 use crate::limits::SPOKEN_BYTES_MAX;
 use crate::message::{VOICE_DELAY_BOUNDS, VoiceStats};
-use crate::plan::{Codec, MediaKind, SessionPlan};
+use crate::plan::{Codec, SessionPlan};
 use crate::session::media::Incoming;
 use crate::time::{Timestamp, earliest};
 use crate::voice::config::TurnConfig;
@@ -55,25 +55,20 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// A call in the first section of a plan that carries sound both ways in a codec of ours; `None`: there is none,
-    /// and the session stays silent.
+    /// A call in the section of a plan that is [for it](SessionPlan::talk); `None`: there is none, and the session
+    /// stays silent.
     pub(crate) fn new(
         opened: Timestamp,
         plan: AgentPlan,
         session: &SessionPlan,
         turns: TurnConfig,
     ) -> Option<Self> {
-        let mut sections = session.media.iter().zip(0_u8..);
-        let (section, codec, events) = sections.find_map(|(media, section)| {
-            let both = media.kind == MediaKind::Audio && media.send && media.receive;
-            let codec = media.codecs.first().filter(|_| both)?;
-            Some((section, codec.codec, media.events()))
-        })?;
+        let (section, media) = session.talk()?;
         Some(Self {
             opened,
             section,
-            codec,
-            events,
+            codec: media.codecs.first()?.codec,
+            events: media.events(),
             listener: Listener::new(opened, plan, turns),
             keypad: Keypad::default(),
             mouth: Mouth::new(opened),
@@ -85,12 +80,17 @@ impl Call {
     }
 
     /// Takes in a packet of the person's.
-    pub(crate) fn handle_packet(&mut self, now: Timestamp, packet: &Incoming<'_>) {
+    pub(crate) fn handle_packet(
+        &mut self,
+        now: Timestamp,
+        packet: &Incoming<'_>,
+        stats: &mut VoiceStats,
+    ) {
         if packet.media != self.section {
             return;
         }
         if packet.codec.is_event() {
-            let told = self.keypad.handle_packet(now, self.opened, packet);
+            let told = self.keypad.handle_packet(now, self.opened, packet, stats);
             self.heard.extend(told.into_iter().flatten());
         } else {
             self.listener.handle_packet(now, packet);
@@ -132,7 +132,7 @@ impl Call {
 
     /// Hears and decides what is due; speaking is [`Self::speak`]'s.
     pub(crate) fn handle_timeout(&mut self, now: Timestamp, stats: &mut VoiceStats) {
-        let let_go = self.keypad.handle_timeout(now, self.opened);
+        let let_go = self.keypad.handle_timeout(now, self.opened, stats);
         self.heard.extend(let_go);
         while self
             .listener

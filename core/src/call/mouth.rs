@@ -136,6 +136,8 @@ pub(super) struct Mouth {
     queue: VecDeque<Item>,
     /// Microseconds of sound in it.
     queued: u64,
+    /// Keys in it.
+    keys: usize,
     playing: Option<Playing>,
     /// The key that is pressed, and how many of its packets were sent.
     key: Option<Pressed>,
@@ -145,7 +147,7 @@ pub(super) struct Mouth {
     next: Option<Timestamp>,
     /// When a piece that is too short for a packet is sent nevertheless.
     flush: Option<Timestamp>,
-    /// The next packet is the first after a pause.
+    /// The next packet is the first after a pause or a key.
     begins: bool,
     /// The frame holds the fading end of what was stopped, at this rate.
     tail: Option<Rate>,
@@ -160,6 +162,7 @@ impl Mouth {
             opened,
             queue: VecDeque::new(),
             queued: 0,
+            keys: 0,
             playing: None,
             key: None,
             cleared: VecDeque::new(),
@@ -175,7 +178,8 @@ impl Mouth {
 
     /// What the turn detector must know of it.
     pub(super) fn voice(&self) -> AgentVoice {
-        if self.next.is_none() || self.tail.is_some() || self.key.is_some() {
+        let is_still = self.next.is_none() || self.tail.is_some() || self.key.is_some();
+        if is_still || (self.begins && !self.has_sound_next()) {
             return AgentVoice::Silent;
         }
         let sounds = self.queue.iter().rev().filter_map(|item| match item {
@@ -190,6 +194,13 @@ impl Mouth {
             remaining: ends.then_some(self.queued),
             interruptible: self.playing.is_none_or(|playing| playing.interruptible),
         }
+    }
+
+    /// Whether what comes next, but for marks, is sound.
+    fn has_sound_next(&self) -> bool {
+        let mut items = self.queue.iter();
+        let next = items.find(|item| !matches!(item, Item::Mark(_)));
+        matches!(next, Some(Item::Sound(..)))
     }
 
     /// When [`Self::speak`] is due.
@@ -229,14 +240,16 @@ impl Mouth {
         }
     }
 
-    /// Presses keys behind what is queued. A full queue takes none.
+    /// Presses keys behind what is queued. A full queue takes none, and no more than so many wait.
     pub(super) fn dial(&mut self, now: Timestamp, digits: &str) {
-        let keys = digits.chars().filter_map(event_of).take(DIALLED_KEYS_MAX);
+        let room = DIALLED_KEYS_MAX.saturating_sub(self.keys);
+        let keys = digits.chars().filter_map(event_of).take(room);
         let mut keys: Vec<_> = keys.collect();
         if keys.is_empty() || self.queue.len() >= PLAYOUT_ITEMS_MAX {
             return;
         }
         keys.reverse();
+        self.keys += keys.len();
         self.queue.push_back(Item::Keys(keys));
         if self.next.is_none() {
             self.begin(now);
@@ -254,7 +267,8 @@ impl Mouth {
         }
     }
 
-    /// Stops saying an utterance, or all; what is being said fades over one packet.
+    /// Stops saying an utterance, or all; what is being said fades over one packet. Keys that wait are dropped when all
+    /// is cleared, and are pressed though somebody interrupts.
     pub(super) fn stop(
         &mut self,
         now: Timestamp,
@@ -263,6 +277,7 @@ impl Mouth {
         heard: &mut VecDeque<Heard>,
     ) {
         let at = self.call_time(now);
+        let drops_keys = utterance.is_none() && state == PlayoutState::Cleared;
         let concerns = |other: UtteranceId| utterance.is_none_or(|utterance| utterance == other);
         let playing = self
             .playing
@@ -278,7 +293,8 @@ impl Mouth {
                 }
                 false
             }
-            Item::Sound(..) | Item::Keys(_) => true,
+            Item::Sound(..) => true,
+            Item::Keys(_) => !drops_keys,
             Item::Mark(mark) => {
                 if utterance.is_none() {
                     let (mark, reached) = (*mark, false);
@@ -288,6 +304,9 @@ impl Mouth {
             }
         });
         self.queued = self.queue.iter().map(Item::micros).sum();
+        if drops_keys {
+            self.keys = 0;
+        }
         // An utterance that has yet to come is cleared as well.
         if let Some(utterance) = utterance.filter(|it| !stopped.contains(it)) {
             stopped.push(utterance);
@@ -371,6 +390,7 @@ impl Mouth {
             return false;
         };
         let event = keys.pop();
+        self.keys -= usize::from(event.is_some());
         if keys.is_empty() {
             self.queue.pop_front();
         }

@@ -448,7 +448,11 @@ impl<P: Port> Port for Tap<'_, P> {
     }
 
     fn emit(&mut self, event: Event) {
-        self.recorder.put(&Record::Event(event.with_sound_hashed()));
+        let kept = match self.recorder.payloads {
+            Payloads::Full => event.with_sound_hashed(),
+            Payloads::Headers => event.with_nothing_said(),
+        };
+        self.recorder.put(&Record::Event(kept));
         self.recorder.note_event(&event);
         self.port.emit(event);
     }

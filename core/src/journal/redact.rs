@@ -141,7 +141,7 @@ impl Pseudonyms {
                 session,
                 remote_ice: self.credentials(&remote_ice),
             },
-            // The mark of an utterance or a turn is a number; words do not get here, sound must not.
+            // The mark of an utterance or a turn is a number; words do not get here, sound and digits must not.
             Command::Agent { .. } => command.with_silence().into_owned(),
             Command::Close { .. } | Command::SessionStats { .. } | Command::ShardStats { .. } => {
                 command
@@ -195,6 +195,11 @@ impl Pseudonyms {
                 heard: Heard::Audio { pcm, .. },
                 ..
             } => pcm.fill(0),
+            // A number that was dialled, or a PIN.
+            Event::Heard {
+                heard: Heard::Dtmf { digit, .. },
+                ..
+            } => *digit = '0',
             Event::Heard { .. }
             | Event::Rejected { .. }
             | Event::Connected { .. }

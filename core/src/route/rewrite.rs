@@ -64,7 +64,8 @@ pub struct Rewriter {
     /// The numbers of the very first packet.
     first_sequence: u16,
     first_timestamp: u32,
-    /// The newest packet of all, as sent, and when.
+    /// The numbers of the newest packet of all, as sent; but of those of its source the latest timestamp, and when that
+    /// was first sent: a telephone event says when its key was pressed, however long ago (RFC 4733 §2.2.1).
     last: Option<(Rewritten, Timestamp)>,
     /// `None`: the next packet begins a source.
     source: Option<Mapping>,
@@ -152,7 +153,8 @@ impl Rewriter {
     /// counter must hold.
     #[must_use]
     pub fn rewrite(&mut self, now: Timestamp, source: Source) -> Option<Rewritten> {
-        if self.source.is_none() || self.is_jump(source.sequence) {
+        let begins = self.source.is_none() || self.is_jump(source.sequence);
+        if begins {
             self.source = Some(self.begin(now, source));
         }
         let mapping = self.source.as_mut()?;
@@ -171,11 +173,18 @@ impl Rewriter {
             let picture = rewritten
                 .picture
                 .or(self.last.and_then(|(last, _)| last.picture));
+            let (timestamp, sent) = match self.last {
+                Some((last, sent)) if !begins && !is_later(rewritten.timestamp, last.timestamp) => {
+                    (last.timestamp, sent)
+                }
+                _ => (rewritten.timestamp, now),
+            };
             let newest = Rewritten {
                 picture,
+                timestamp,
                 ..rewritten
             };
-            self.last = Some((newest, now));
+            self.last = Some((newest, sent));
         }
         Some(rewritten)
     }
@@ -199,7 +208,7 @@ impl Rewriter {
         (source <= mapping.highest).then_some(source)
     }
 
-    /// The outgoing timestamp that belongs to `now`, for a sender report: that of the newest packet,
+    /// The outgoing timestamp that belongs to `now`, for a sender report: the latest of its source,
     /// moved on. `None` before the first packet.
     #[must_use]
     pub fn timestamp_at(&self, now: Timestamp) -> Option<u32> {
@@ -231,6 +240,11 @@ impl Rewriter {
     fn units(&self, duration: Duration) -> u32 {
         (duration.as_nanos() * u128::from(self.clock_rate) / 1_000_000_000) as u32
     }
+}
+
+/// Whether a timestamp is after another, by the shorter way round.
+const fn is_later(timestamp: u32, other: u32) -> bool {
+    timestamp.wrapping_sub(other).cast_signed() > 0
 }
 
 impl Vp8Picture {

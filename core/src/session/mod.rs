@@ -275,7 +275,7 @@ impl Session {
     /// Lets the agent hear a packet of the session's own.
     pub(crate) fn hear(&mut self, cx: &mut Context<'_>, packet: &Incoming<'_>) {
         if let Some(call) = &mut self.call {
-            call.handle_packet(cx.now, packet);
+            call.handle_packet(cx.now, packet, &mut cx.stats.voice);
             self.talk(cx);
         }
     }

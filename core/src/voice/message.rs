@@ -90,7 +90,8 @@ pub enum AgentAsk {
         mark: MarkId,
     },
     /// Stops saying an utterance, or all (`None`), and drops what is queued of it. Answered by
-    /// [`Heard::Playout`] with the exact place it got to.
+    /// [`Heard::Playout`] with the exact place it got to. `None` drops keys
+    /// that were not begun as well.
     Clear {
         /// Which.
         utterance: Option<UtteranceId>,
@@ -99,12 +100,12 @@ pub enum AgentAsk {
     Hint(Hint),
     /// Changes when turns end, from now on.
     Eagerness(Eagerness),
-    /// Presses keys (RFC 4733), behind what is queued to be said: 100 ms each, and 60 ms between them. Neither an
-    /// interruption nor [`Self::Clear`] stops them. Nothing happens if the call has no telephone events, or too much is
-    /// queued.
+    /// Presses keys (RFC 4733), behind what is queued to be said: 100 ms each, and 60 ms between them. No
+    /// interruption stops them; a [`Self::Clear`] of all drops those that were not begun. Nothing happens if the call has
+    /// no telephone events, or too much is queued.
     Dtmf {
-        /// `0`-`9`, `*`, `#`, `A`-`D`; others are left out, and so is what is beyond
-        /// [`DIALLED_KEYS_MAX`](crate::limits::DIALLED_KEYS_MAX).
+        /// `0`-`9`, `*`, `#`, `A`-`D`; others are left out, and so are those with which more than
+        /// [`DIALLED_KEYS_MAX`](crate::limits::DIALLED_KEYS_MAX) would wait.
         digits: String,
     },
     /// What a model outside of the core makes of the sound.
@@ -221,7 +222,9 @@ pub enum Heard {
         /// What stood before it was played to its end.
         reached: bool,
     },
-    /// A key was pressed and let go (RFC 4733): `0`-`9`, `*`, `#`, `A`-`D`.
+    /// A key was pressed and let go (RFC 4733): `0`-`9`, `*`, `#`, `A`-`D`. Of more than
+    /// [`HEARD_KEYS_MAX`](crate::limits::HEARD_KEYS_MAX) at once, or than one each
+    /// [`HEARD_KEYS_INTERVAL`](crate::limits::HEARD_KEYS_INTERVAL), the rest is not told.
     Dtmf {
         /// When it began.
         at: CallTime,

@@ -70,7 +70,7 @@ impl Setting {
         match &self.value {
             Value::Time(value) => tuning.set(&self.name, *value).map_err(|it| it.to_string()),
             Value::Turns(value) => {
-                let name = self.name.trim_start_matches(TURNS);
+                let name = self.name.strip_prefix(TURNS).unwrap_or(&self.name);
                 tuning.turns.set(name, value).map_err(|it| it.to_string())
             }
         }
@@ -96,4 +96,22 @@ pub(super) fn apply(settings: &[Setting], tuning: Tuning) -> Result<Tuning, Repl
     let checked: Result<(), _> = TurnConfig::check(&changed.turns);
     checked.map_err(wrong)?;
     Ok(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_turns_begins_so_once() {
+        let set = |text: &str| {
+            let setting: Setting = text.parse().expect("NAME=VALUE");
+            apply(&[setting], Tuning::default())
+        };
+        let changed = set("voice.sure=0.5").expect("there is such a one");
+        assert_ne!(changed.turns, Tuning::default().turns);
+        for text in ["voice.voice.sure=0.5", "voice.=0.5"] {
+            set(text).expect_err(text);
+        }
+    }
 }

@@ -230,7 +230,7 @@ fn a_thread_that_stalled_does_not_catch_up() {
 }
 
 #[test]
-fn keys_wait_for_what_is_said_before_and_nothing_stops_them() {
+fn keys_wait_for_what_is_said_before_and_no_interruption_stops_them() {
     let (mut mouth, mut heard) = (Mouth::new(EPOCH), VecDeque::new());
     mouth.say(at(0), sound(1, 5, false), &mut heard);
     mouth.dial(at(0), "5x#");
@@ -269,4 +269,83 @@ fn keys_wait_for_what_is_said_before_and_nothing_stops_them() {
     assert_eq!(marks.count(), 1);
     mouth.dial(at(900), "1");
     assert_eq!(mouth.deadline(), Some(at(900)));
+}
+
+/// Speaks until it pauses; the keys that were pressed.
+fn press_all(mouth: &mut Mouth, heard: &mut VecDeque<Heard>) -> usize {
+    let mut pressed = 0;
+    while let Some(now) = mouth.deadline() {
+        if let Some(Said::Key(key)) = mouth.speak(now, heard) {
+            pressed += usize::from(key.begins);
+        }
+    }
+    pressed
+}
+
+#[test]
+fn no_more_keys_wait_than_a_number_has_however_often_they_are_asked_for() {
+    let (mut mouth, mut heard) = (Mouth::new(EPOCH), VecDeque::new());
+    for _ in 0..PLAYOUT_ITEMS_MAX {
+        mouth.dial(at(0), &"7".repeat(DIALLED_KEYS_MAX - 1));
+    }
+    assert_eq!(mouth.queue.len(), 2);
+    assert_eq!(mouth.keys, DIALLED_KEYS_MAX);
+    // One that is begun waits no longer.
+    mouth.speak(at(0), &mut heard).expect("it is due");
+    mouth.dial(at(0), "12");
+    assert_eq!(mouth.keys, DIALLED_KEYS_MAX);
+    assert_eq!(press_all(&mut mouth, &mut heard), DIALLED_KEYS_MAX);
+    assert_eq!(mouth.keys, 0);
+}
+
+#[test]
+fn clearing_everything_drops_keys_that_have_not_begun() {
+    let (mut mouth, mut heard) = (Mouth::new(EPOCH), VecDeque::new());
+    mouth.dial(at(0), "123");
+    mouth.speak(at(0), &mut heard).expect("it is due");
+    let state = PlayoutState::Cleared;
+    mouth.stop(at(10), Some(UtteranceId(1)), state, &mut heard);
+    assert_eq!(mouth.keys, 2, "one utterance is none of theirs");
+    mouth.stop(at(10), None, PlayoutState::Interrupted, &mut heard);
+    assert_eq!(mouth.keys, 2);
+    mouth.stop(at(10), None, state, &mut heard);
+    assert_eq!((mouth.keys, mouth.queue.len()), (0, 0));
+    let mut last = None;
+    while let Some(now) = mouth.deadline() {
+        if let Some(Said::Key(key)) = mouth.speak(now, &mut heard) {
+            assert!(!key.begins);
+            last = Some(key.report(8_000).end);
+        }
+    }
+    assert_eq!(last, Some(true), "the one that is pressed is let go");
+    mouth.dial(at(900), &"1".repeat(DIALLED_KEYS_MAX));
+    assert_eq!(press_all(&mut mouth, &mut heard), DIALLED_KEYS_MAX);
+}
+
+#[test]
+fn who_only_presses_keys_is_silent_from_the_first_to_behind_the_last() {
+    let (mut mouth, mut heard) = (Mouth::new(EPOCH), VecDeque::new());
+    mouth.dial(at(0), "0049");
+    mouth.mark(at(0), MarkId(1), &mut heard);
+    mouth.dial(at(0), "30 1234#");
+    let (mut now, mut packets) = (0, 0);
+    while mouth.deadline().is_some() {
+        assert_eq!(mouth.voice(), AgentVoice::Silent, "at {now} ms");
+        packets += usize::from(mouth.speak(at(now), &mut heard).is_some());
+        assert_eq!(mouth.voice(), AgentVoice::Silent, "behind {now} ms");
+        now += 10;
+    }
+    assert_eq!((packets, now), (11 * 7, 11 * 160 + 10));
+    // Sound before keys and behind them is a voice, until it ends.
+    mouth.say(at(3_000), sound(1, 40, true), &mut heard);
+    mouth.dial(at(3_000), "5");
+    mouth.say(at(3_000), sound(2, 20, true), &mut heard);
+    let mut voiced = Vec::new();
+    for millis in (3_000..3_300).step_by(20) {
+        mouth.speak(at(millis), &mut heard);
+        if mouth.voice() != AgentVoice::Silent {
+            voiced.push(millis);
+        }
+    }
+    assert_eq!(voiced, [3_000, 3_020, 3_180, 3_200]);
 }

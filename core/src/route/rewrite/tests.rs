@@ -116,6 +116,50 @@ fn a_switch_counts_from_the_newest_packet_not_from_a_late_one() {
     );
 }
 
+/// A key is held for two seconds while sound goes on, or in its place: each packet of it says when it was pressed.
+#[test]
+fn a_switch_counts_from_the_latest_media_time_not_from_when_a_key_was_pressed() {
+    for sound in [true, false] {
+        for start in [0, u32::MAX - 90_000] {
+            let mut rewriter = rewriter();
+            let mut sequence = 1;
+            let mut latest = 0;
+            let mut pass = |rewriter: &mut Rewriter, millis: u64, timestamp: u32| {
+                let sent = rewriter.rewrite(at(millis), plain(sequence, timestamp));
+                sequence += 1;
+                numbers(sent).1
+            };
+            for millis in (0..=2_000).step_by(20) {
+                let elapsed = 90 * millis as u32;
+                if sound || millis == 0 {
+                    latest = pass(&mut rewriter, millis, start.wrapping_add(elapsed));
+                }
+                if millis > 0 {
+                    pass(&mut rewriter, millis, start.wrapping_add(1_800));
+                }
+            }
+            assert_eq!(rewriter.timestamp_at(at(2_000)), Some(5_000 + 180_000));
+            rewriter.switch();
+            let (_, switched) = numbers(rewriter.rewrite(at(2_020), plain(1, 7)));
+            assert_eq!(switched, 5_000 + 2_020 * 90, "sound: {sound}, from {start}");
+            assert!(is_later(switched, latest));
+        }
+    }
+}
+
+/// So long that media time seems to have gone back, by the shorter way round.
+#[test]
+fn a_source_that_begins_counts_whatever_came_before() {
+    let mut rewriter = rewriter();
+    rewriter.rewrite(at(0), plain(1, 0)).unwrap();
+    rewriter.switch();
+    let long = 8 * 3_600_000;
+    rewriter.rewrite(at(long), plain(1, 0)).unwrap();
+    rewriter.rewrite(at(long), plain(2, 900)).unwrap();
+    let expected = (5_000 + 90 * long + 900) as u32;
+    assert_eq!(rewriter.timestamp_at(at(long)), Some(expected));
+}
+
 #[test]
 fn ten_years_between_sources_wrap_media_time_at_once() {
     let mut rewriter = rewriter();

@@ -120,7 +120,7 @@ class Call:
         return utterance
 
     async def clear(self, utterance: Utterance | None = None):
-        """Stops saying an utterance, or everything. Await the utterance for the place it got to."""
+        """Stops saying an utterance, or everything, keys that wait included. Await the utterance for the place it got to."""
         for it in [utterance] if utterance else list(self._utterances.values()):
             if it.feeder:
                 it.feeder.cancel()
@@ -144,7 +144,7 @@ class Call:
         await self._ask(configure=pb.Configure(eagerness=pb.Eagerness.Value(eagerness.upper())))
 
     async def send_dtmf(self, digits: str):
-        """Presses keys, of 0-9 * # A-D, after what was said so far. `Refused` comes where `call.dtmf` is false."""
+        """Presses keys, of 0-9 * # A-D, after what was said so far; 64 may wait. `Refused` comes where `call.dtmf` is false."""
         await self._ask(dtmf=pb.SendDtmf(digits=digits))
 
     async def hang_up(self):
