@@ -58,6 +58,7 @@ impl Part {
 #[derive(Deserialize)]
 struct PublishQuery {
     name: Option<String>,
+    agent: Option<String>,
 }
 
 /// The parameters of a WHEP URL without a participant.
@@ -107,6 +108,10 @@ async fn publish(
     Query(query): Query<PublishQuery>,
     offered: Described,
 ) -> Result<Response<Body>, Problem> {
+    if query.agent.is_some() {
+        let detail = "an agent answers a call, which is of no room: POST /whip?agent=NAME";
+        return Err(Problem::bad_request(detail));
+    }
     let name = query
         .name
         .unwrap_or_else(|| format!("guest-{}", random_hex::<4>()));
@@ -146,8 +151,13 @@ async fn subscribe_newest(
 
 async fn subscribe(
     Path((room, participant)): Path<(String, String)>,
+    Query(query): Query<ListenQuery>,
     offered: Described,
 ) -> Result<Response<Body>, Problem> {
+    if query.mix.is_some() || query.session.is_some() {
+        let detail = "a mix is of a whole room: POST /whep/{room}?mix=1";
+        return Err(Problem::bad_request(detail));
+    }
     let participant = Some(participant_name(&participant)?);
     let seat = Seat {
         room: room_name(&room)?,

@@ -148,7 +148,9 @@ enum Ending {
     HandshakeFailed,
     #[error("the certificate is not the one of the answer")]
     WrongCertificate,
-    #[error("no packet came back")]
+    #[error(
+        "no packet of its own came back: is the URL an echo's? What an agent says is counted with --speech"
+    )]
     NoMedia,
     #[error("consent was not renewed for 30 s")]
     ConsentLost,

@@ -307,3 +307,25 @@ async fn sound_is_lost_before_the_event_lane_is_full() {
     }
     assert_eq!(count, EVENTS_MAX);
 }
+
+/// What would be done silently otherwise: a person who wants an agent, or a mix, and gets neither.
+#[tokio::test]
+async fn parameters_of_another_url_are_refused_with_the_right_one() {
+    let rig = Rig::start("").await;
+    let refused = rig
+        .post("/whip/room?agent=parrot", &offers::sendrecv())
+        .await;
+    assert_eq!(refused.status, 400);
+    assert!(
+        refused.body.contains("POST /whip?agent=NAME"),
+        "{}",
+        refused.body
+    );
+    let refused = rig.post("/whep/room/ann?mix=1", &offers::recvonly()).await;
+    assert_eq!(refused.status, 400);
+    assert!(
+        refused.body.contains("/whep/{room}?mix=1"),
+        "{}",
+        refused.body
+    );
+}

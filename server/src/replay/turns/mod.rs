@@ -58,6 +58,11 @@ impl Log {
     }
 
     /// Microseconds from the first sound to the last.
+    fn end(&self) -> Option<CallTime> {
+        let (_, last) = self.heard?;
+        Some(CallTime(last.0 + self.batch.unwrap_or(0)))
+    }
+
     fn span(&self) -> u64 {
         let Some((first, last)) = self.heard else {
             return 0;

@@ -85,6 +85,10 @@ impl Summary {
         for event in &log.events {
             summary.note(*event, &mut walk);
         }
+        // Who speaks when a recording ends has spoken all the same.
+        if let Some(end) = log.end() {
+            summary.end_speech(&mut walk, end);
+        }
         summary
     }
 
