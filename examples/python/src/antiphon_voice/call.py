@@ -165,9 +165,10 @@ class Call:
         try:
             async for some in _pieces(pcm):
                 held += some
-                while len(held) >= piece:
-                    await self._send(utterance, held[:piece], rate, interruptible, last=False)
-                    held = held[piece:]
+                whole = len(held) // piece * piece
+                for at in range(0, whole, piece):
+                    await self._send(utterance, held[at : at + piece], rate, interruptible, last=False)
+                held = held[whole:]
         except Exception:
             log.exception("an utterance broke off by an error in the program")
         await self._send(utterance, held[: len(held) // 2 * 2], rate, interruptible, last=True)
