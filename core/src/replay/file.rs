@@ -13,6 +13,8 @@ use crate::limits::{CAPTURE_INTERFACES_MAX, CAPTURE_RECORD_BYTES_MAX};
 
 /// Bytes of a file read at a time; the buffer grows to [`CAPTURE_RECORD_BYTES_MAX`] for a record that needs it.
 const BUFFER_BYTES: usize = 1 << 20;
+/// Type and length of a pcapng block, and its length again.
+const BLOCK_BYTES_MIN: usize = 12;
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
 /// Options of pcapng, by block: `epb_dropcount` and `isb_ifdrop`, both counts of 64 bits; `if_tsoffset`.
 const DROPPED_BEFORE: u16 = 4;
@@ -143,6 +145,9 @@ impl<'r> CaptureReader<'r> {
         loop {
             let at = self.position();
             let frames = self.frames;
+            if self.layout.is_no_block(self.reader.data()) {
+                return Err(CaptureError::Corrupt { at, frames });
+            }
             match self.reader.next() {
                 Ok((length, block)) => {
                     if let Some(item) = self.layout.item(&block) {
@@ -237,6 +242,13 @@ impl Layout {
             u32::from_le_bytes(len)
         };
         Some(len as usize)
+    }
+
+    /// Whether a block says that it is shorter than what every block has. pcap-parser 0.17 subtracts that from the
+    /// length of a Process Information Block without looking.
+    fn is_no_block(&self, record: &[u8]) -> bool {
+        let claimed = self.claimed_len(record).filter(|_| !self.is_classic);
+        claimed.is_some_and(|len| len < BLOCK_BYTES_MIN)
     }
 
     fn item<'a>(&mut self, block: &'a PcapBlockOwned<'a>) -> Option<Item<'a>> {

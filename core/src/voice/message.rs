@@ -100,9 +100,9 @@ pub enum AgentAsk {
     Hint(Hint),
     /// Changes when turns end, from now on.
     Eagerness(Eagerness),
-    /// Presses keys (RFC 4733), behind what is queued to be said: 100 ms each, and 60 ms between them. No
-    /// interruption stops them; a [`Self::Clear`] of all drops those that were not begun. Nothing happens if the call has
-    /// no telephone events, or too much is queued.
+    /// Presses keys (RFC 4733), behind what is queued to be said: 100 ms each, and 60 ms between them. No interruption
+    /// stops them; a [`Self::Clear`] of all drops those that were not begun. Nothing happens if the call has no
+    /// telephone events, or too much is queued.
     Dtmf {
         /// `0`-`9`, `*`, `#`, `A`-`D`; others are left out, and so are those with which more than
         /// [`DIALLED_KEYS_MAX`](crate::limits::DIALLED_KEYS_MAX) would wait.

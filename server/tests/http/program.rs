@@ -2,6 +2,8 @@
 
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use antiphon_server::agent::grpc::proto::calls_client::CallsClient;
@@ -11,9 +13,11 @@ use antiphon_server::agent::grpc::proto::{
     FromAgent, Hearing, Join, Offer, Register, Say, Start, ToAgent,
 };
 use axum::http::Uri;
+use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
@@ -31,7 +35,21 @@ const WINDOW_BYTES: u32 = 65_535;
 pub(crate) struct Program {
     channel: Channel,
     cutter: std::net::TcpStream,
+    tasks: Tasks,
     offers: Streaming<Offer>,
+}
+
+/// Whatever works for a connection, in the order in which it began.
+#[derive(Clone, Default)]
+pub(crate) struct Tasks(Arc<Mutex<Vec<AbortHandle>>>);
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Executor<Task> for Tasks {
+    fn execute(&self, task: Task) {
+        let task = tokio::spawn(task).abort_handle();
+        self.0.lock().expect("no test panicked").push(task);
+    }
 }
 
 /// A program's end of a call.
@@ -42,8 +60,8 @@ pub(crate) struct Answered {
     told: Streaming<ToAgent>,
 }
 
-/// A connection to the gRPC port, and what cuts it.
-pub(crate) async fn connect(rig: &Rig) -> (Channel, std::net::TcpStream) {
+/// A connection to the gRPC port, what cuts it, and what works for it.
+async fn connect(rig: &Rig) -> (Channel, std::net::TcpStream, Tasks) {
     let address = rig.grpc.expect("programs may connect");
     let stream = TcpStream::connect(address)
         .await
@@ -56,9 +74,12 @@ pub(crate) async fn connect(rig: &Rig) -> (Channel, std::net::TcpStream) {
         async move { stream.map(TokioIo::new).map_err(io::Error::from) }
     });
     let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("a good address");
-    let endpoint = endpoint.initial_stream_window_size(WINDOW_BYTES);
+    let tasks = Tasks::default();
+    let endpoint = endpoint
+        .initial_stream_window_size(WINDOW_BYTES)
+        .executor(tasks.clone());
     let channel = endpoint.connect_with_connector(connect).await;
-    (channel.expect("a connection"), cutter)
+    (channel.expect("a connection"), cutter, tasks)
 }
 
 /// With a token, if there is one.
@@ -91,7 +112,7 @@ impl Program {
         hearing: Option<Hearing>,
         token: Option<&str>,
     ) -> Result<Self, Status> {
-        let (channel, cutter) = connect(rig).await;
+        let (channel, cutter, tasks) = connect(rig).await;
         let name = name.to_owned();
         let register = bearing(Register { name, hearing }, token);
         let mut client = CallsClient::new(channel.clone());
@@ -101,6 +122,7 @@ impl Program {
         Ok(Self {
             channel,
             cutter,
+            tasks,
             offers,
         })
     }
@@ -108,6 +130,14 @@ impl Program {
     /// Cuts its connection, as when it is killed.
     pub(crate) fn cut(&self) {
         self.cutter.shutdown(Shutdown::Both).expect("it was whole");
+    }
+
+    /// Cancels the stream that was begun last (RST_STREAM), its own half open. Tonic's client does so when neither
+    /// half is held any more; the task that sends holds one.
+    pub(crate) fn cancel(&self, call: Answered) {
+        let sending = self.tasks.0.lock().expect("no test panicked").pop();
+        sending.expect("a stream was begun").abort();
+        drop(call.told);
     }
 
     /// Takes the next call up.

@@ -283,6 +283,26 @@ async fn a_call_outlives_a_stream_that_breaks() {
 }
 
 #[tokio::test]
+async fn a_call_outlives_a_stream_that_is_cancelled() {
+    let rig = Rig::start(GRPC).await;
+    let mut program = Program::wait(&rig, "bot").await;
+    let (session, _) = rig.call("agent=bot").await;
+    let call = program.answer().await;
+    let token = call.token.clone();
+    program.cancel(call);
+    a_moment().await;
+    let mut call = program.join(&token).await.expect("the call waits");
+    assert!(call.start.resumed && rig.shard().closed().is_empty());
+    rig.hear(session, started(1, 0));
+    assert!(matches!(call.told().await, What::Speech(_)));
+    call.close();
+    assert!(call.ended().await.is_none());
+    let shard = rig.shard().clone();
+    rig.until("the call ends", |_| !shard.closed().is_empty())
+        .await;
+}
+
+#[tokio::test]
 async fn a_call_whose_program_does_not_come_back_ends() {
     let rig = Rig::start(GRPC).await;
     let mut program = Program::wait(&rig, "bot").await;

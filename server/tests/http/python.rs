@@ -1,5 +1,6 @@
 //! The Python package and its programs, installed as a user would, against a server with `--grpc`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -228,4 +229,54 @@ async fn the_assistant_is_dialled_and_answers() {
     rig.shard()
         .end(session, antiphon_core::message::CloseReason::PeerClosed);
     rig.until("the call ends", ended).await;
+}
+
+/// A program's `clear` right after `say`, however soon, must not meet gRPC in the middle of a write: it would end the
+/// call.
+#[tokio::test]
+async fn what_is_cleared_as_soon_as_it_is_said_leaves_the_call_alive() {
+    let rig = Rig::start(GRPC).await;
+    let server = rig.grpc.expect("it listens").to_string();
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/http/clearing.py");
+    let program = program.to_str().expect("a path in UTF-8");
+    let Some(_program) = start(program, &[&server]) else {
+        return;
+    };
+    until_waiting(&rig, "clearing").await;
+    let (session, _) = rig.call("agent=clearing").await;
+    let (mut cleared, mut is_over) = (BTreeSet::new(), false);
+    eventually("the last of it is said", async || {
+        let mut said = BTreeSet::new();
+        for ask in asks(&rig) {
+            match ask {
+                AgentAsk::Say { utterance, .. } => {
+                    said.insert(utterance);
+                }
+                AgentAsk::Clear { utterance } => {
+                    // As the core answers: by name, or all that it has.
+                    for it in utterance.map_or_else(|| said.clone(), |it| [it].into()) {
+                        if cleared.insert(it) {
+                            rig.hear(session, stopped(it));
+                        }
+                    }
+                }
+                AgentAsk::Mark { .. } => is_over = true,
+                _ => {}
+            }
+        }
+        is_over || rig.app.calls.count() == 0
+    })
+    .await;
+    assert!(is_over, "the call has ended");
+    assert_eq!(cleared.len(), 14, "each of them, once: {cleared:?}");
+}
+
+fn stopped(utterance: UtteranceId) -> Heard {
+    Heard::Playout {
+        at: CallTime(0),
+        utterance,
+        played: 0,
+        queued: 0,
+        state: PlayoutState::Cleared,
+    }
 }

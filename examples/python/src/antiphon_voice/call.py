@@ -30,6 +30,8 @@ class Utterance:
         self.state = "queued"
         self.played = 0.0
         self.feeder: asyncio.Task | None = None
+        # The server knows of it.
+        self.sent = False
         self._over = asyncio.Event()
 
     @property
@@ -69,6 +71,7 @@ class Call:
     def __init__(self, stream, start: pb.ToAgent, rejoin):
         self._stream, self._rejoin = stream, rejoin
         self._writing = asyncio.Lock()
+        self._writes: set[asyncio.Task] = set()
         self._utterances: dict[int, Utterance] = {}
         # A program that was started again must not say anything under a number that it cleared before.
         self._next = time.time_ns() // 1_000_000
@@ -121,11 +124,16 @@ class Call:
 
     async def clear(self, utterance: Utterance | None = None):
         """Stops saying an utterance, or everything, keys that wait included. Await the utterance for the place it got to."""
-        for it in [utterance] if utterance else list(self._utterances.values()):
+        concerned = [utterance] if utterance else list(self._utterances.values())
+        for it in concerned:
             if it.feeder:
                 it.feeder.cancel()
-        number = {"utterance": utterance.number} if utterance else {}
-        await self._ask(clear=pb.Clear(**number))
+        # By name also what "everything" cannot mean to the server, which has seen nothing of it.
+        for it in concerned:
+            if utterance or not it.sent:
+                await self._ask(clear=pb.Clear(utterance=it.number))
+        if not utterance:
+            await self._ask(clear=pb.Clear())
 
     async def mark(self) -> int:
         """Has `MarkReached` come when what was said so far has been played; its number."""
@@ -157,9 +165,10 @@ class Call:
         try:
             async for some in _pieces(pcm):
                 held += some
-                while len(held) >= piece:
-                    await self._send(utterance, held[:piece], rate, interruptible, last=False)
-                    held = held[piece:]
+                whole = len(held) // piece * piece
+                for at in range(0, whole, piece):
+                    await self._send(utterance, held[at : at + piece], rate, interruptible, last=False)
+                held = held[whole:]
         except Exception:
             log.exception("an utterance broke off by an error in the program")
         await self._send(utterance, held[: len(held) // 2 * 2], rate, interruptible, last=True)
@@ -170,15 +179,23 @@ class Call:
             await asyncio.sleep(min(early, PIECE))
         self._said_until = max(self._said_until, time.monotonic()) + length
         say = pb.Say(utterance=utterance.number, pcm=pcm, rate=rate, last=last, uninterruptible=not interruptible)
+        utterance.sent = True
         await self._ask(say=say)
 
     async def _ask(self, **what):
-        """Writes a message. One that meets a broken stream is lost; whoever reads events then joins again."""
+        """Writes a message, to its end even when whoever asks is cancelled: gRPC ends a call whose write is."""
         if self.ended:
             return
+        write = asyncio.create_task(self._write(pb.FromAgent(**what)))
+        self._writes.add(write)
+        write.add_done_callback(self._writes.discard)
+        await asyncio.shield(write)
+
+    async def _write(self, message: pb.FromAgent):
+        """One that meets a broken stream is lost; whoever reads events then joins again."""
         async with self._writing:
             try:
-                await self._stream.write(pb.FromAgent(**what))
+                await self._stream.write(message)
             except ConnectionError:
                 pass
 

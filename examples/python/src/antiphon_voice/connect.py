@@ -70,6 +70,15 @@ async def serve(answer: Answer, address: str = "127.0.0.1:50052"):
         await server.stop(None)
 
 
+class _NoCall(ConnectionError):
+    """There is no such call, or no longer: it is of no use to try again."""
+
+
+def _broken(code: grpc.StatusCode, details: str | None) -> ConnectionError:
+    kind = _NoCall if code == grpc.StatusCode.NOT_FOUND else ConnectionError
+    return kind(details)
+
+
 class _Outgoing:
     """A stream that this program opened."""
 
@@ -80,17 +89,20 @@ class _Outgoing:
         try:
             message = await self._stream.read()
         except grpc.aio.AioRpcError as error:
-            raise ConnectionError(error.details()) from error
+            raise _broken(error.code(), error.details()) from error
         if message is grpc.aio.EOF:
-            if await self._stream.code() != grpc.StatusCode.OK:
-                raise ConnectionError(await self._stream.details())
+            code = await self._stream.code()
+            if code != grpc.StatusCode.OK:
+                raise _broken(code, await self._stream.details())
             return None
         return message
 
     async def write(self, message):
         try:
             await self._stream.write(message)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+        except grpc.aio.AioRpcError as error:
+            raise _broken(error.code(), error.details()) from error
+        except asyncio.InvalidStateError as error:
             raise ConnectionError("the stream broke") from error
 
     async def close(self):
@@ -117,19 +129,24 @@ async def _take_up(stub, metadata, token: str, answer: Answer):
                 if start is not None:
                     current[:] = [stream]
                     return stream, start
+            except _NoCall as error:
+                log.warning("a call cannot be taken up: %s", error)
+                return None
             except ConnectionError as error:
                 log.info("a call cannot be taken up: %s", error)
             await asyncio.sleep(0.2)
 
     async def rejoin():
-        stream, start = await join()
-        return _Replayed(stream, start)
+        joined = await join()
+        return joined and _Replayed(*joined)
 
     try:
-        stream, start = await asyncio.wait_for(join(), GRACE)
+        joined = await asyncio.wait_for(join(), GRACE)
     except TimeoutError:
         return
-    call = Call(stream, start, rejoin)
+    if joined is None:
+        return
+    call = Call(*joined, rejoin)
     try:
         await _answer(answer, call)
     finally:

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::http::StatusCode;
+use http_body_util::BodyExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -14,10 +15,12 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
+use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
+use tower::util::MapRequestLayer;
 use tracing::debug;
 
 use super::proto::calls_server::{Calls, CallsServer};
@@ -78,6 +81,7 @@ pub async fn serve(app: Arc<App>, port: Listening) {
         .max_decoding_message_size(PROGRAM_MESSAGE_BYTES_MAX);
     let stopping = Arc::clone(&app);
     let serving = Server::builder()
+        .layer(MapRequestLayer::new(tell_cancellations))
         .initial_stream_window_size(GRPC_WINDOW_BYTES)
         // One stream that is held back must leave room for all others of its connection.
         .initial_connection_window_size(GRPC_STREAMS_MAX * GRPC_WINDOW_BYTES)
@@ -99,6 +103,15 @@ pub async fn serve(app: Arc<App>, port: Listening) {
         () = accepting => {}
         () = stopped => debug!("programs' connections were cut"),
     }
+}
+
+/// Tonic takes a stream that the program cancelled for one that it closed. Here only who half-closes hangs up.
+fn tell_cancellations(request: axum::http::Request<Body>) -> axum::http::Request<Body> {
+    let told = |status: Status| match status.code() {
+        Code::Cancelled => Status::aborted("the program cancelled the stream"),
+        _ => status,
+    };
+    request.map(|body| Body::new(body.map_err(told)))
 }
 
 /// Accepts connections until nobody takes them; a handshake holds no other up.
