@@ -146,6 +146,8 @@ pub const PROGRAM_WAITING_MAX: usize = 64;
 #[cfg(feature = "onnx")]
 pub const MODEL_JOBS_MAX: usize = 640;
 
+/// Bytes of why a program cost a call that are logged and told: what it says itself may be long.
+pub const FATE_DETAIL_BYTES_MAX: usize = 256;
 /// Frames of a call's timeline that a slow listener may lag behind before it loses some: 5 s of levels.
 pub const VOICE_BACKLOG_MAX: usize = 64;
 /// Between two levels of a call's timeline: smooth to the eye.

@@ -11,12 +11,14 @@ use antiphon_core::message::Command;
 use antiphon_core::voice::message::{AgentAsk, AgentPlan, Eagerness, Heard};
 use tokio::sync::{Notify, broadcast, mpsc};
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::agent::meters::AgentMeters;
 use crate::agent::voice::{Frame, Timeline};
 use crate::app::App;
-use crate::limits::{ASK_RETRY, ASK_TIMEOUT, CALL_HEARD_KEPT, CALL_HEARD_MAX};
+use crate::limits::{
+    ASK_RETRY, ASK_TIMEOUT, CALL_HEARD_KEPT, CALL_HEARD_MAX, FATE_DETAIL_BYTES_MAX,
+};
 use crate::rooms::Name;
 
 /// Which agent a session was opened for.
@@ -96,6 +98,15 @@ impl Call {
     /// Ends the call.
     pub async fn hang_up(&self) {
         self.mouth.hang_up().await;
+    }
+
+    /// Ends the call because of its program: the log has a line of it, and the timeline's last event says why.
+    pub async fn give_up(&self, reason: &'static str, detail: &str) {
+        let detail = &detail[..detail.floor_char_boundary(FATE_DETAIL_BYTES_MAX)];
+        let (session, agent) = (self.session(), &self.seat.name);
+        warn!(%session, %agent, reason, detail, "a call ends because of its program");
+        self.mouth.app.calls.note_fate(session, reason, detail);
+        self.hang_up().await;
     }
 }
 
@@ -264,6 +275,12 @@ impl Calls {
     #[must_use]
     pub fn count(&self) -> usize {
         self.lock().len()
+    }
+
+    fn note_fate(&self, session: SessionId, reason: &str, detail: &str) {
+        if let Some(line) = self.lock().get_mut(&session) {
+            line.timeline.note_fate(reason, detail);
+        }
     }
 
     fn note_eagerness(&self, session: SessionId, eagerness: Eagerness) {

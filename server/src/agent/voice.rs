@@ -28,6 +28,9 @@ use crate::sse;
 /// What silence is shown as, in decibels of full scale.
 const SILENCE_DBFS: f64 = -100.0;
 
+/// The name of the last event.
+const CLOSED: &str = "closed";
+
 /// The event streams of calls.
 pub fn routes() -> Router<Arc<App>> {
     Router::new().route("/api/sessions/{id}/voice", get(timeline))
@@ -45,6 +48,17 @@ pub(super) struct Frame {
 pub(super) struct Timeline {
     frames: broadcast::Sender<Frame>,
     meter: Meter,
+    /// What the last event says.
+    fate: Value,
+}
+
+impl Drop for Timeline {
+    fn drop(&mut self) {
+        let json = self.fate.to_string().into();
+        let name = CLOSED;
+        // Nobody may listen.
+        self.frames.send(Frame { name, json }).ok();
+    }
 }
 
 impl Timeline {
@@ -58,7 +72,13 @@ impl Timeline {
                 interval,
                 ..Meter::default()
             },
+            fate: json!({}),
         }
+    }
+
+    /// The program costs the call its life.
+    pub(super) fn note_fate(&mut self, reason: &str, detail: &str) {
+        self.fate = json!({ "reason": reason, "detail": detail });
     }
 
     /// Listens from now on. Who is slow loses frames.
@@ -248,10 +268,7 @@ async fn timeline(
                 Ok(Err(RecvError::Lagged(count))) => {
                     sse::written("lost", &json!({ "frames": count }).to_string())
                 }
-                Ok(Err(RecvError::Closed)) => {
-                    listener.send(sse::written("closed", "{}")).await;
-                    break;
-                }
+                Ok(Err(RecvError::Closed)) => break,
                 Err(_) => Bytes::from_static(sse::KEEPALIVE),
             };
         }

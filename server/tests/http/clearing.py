@@ -1,4 +1,5 @@
-"""Clears what it says after no time, or little, then sets a mark: the sign that the call lives and nothing is awaited."""
+"""Clears what it says after no time, or little, and waits for events in vain again and again; neither may end the call.
+At last it sets a mark: the sign that the call lives and nothing is awaited."""
 
 import asyncio
 import sys
@@ -21,8 +22,13 @@ async def clear_soon(call):
 
 async def answer(call):
     clearing = asyncio.create_task(clear_soon(call))
-    async for _ in call:
-        pass
+    while not call.ended:
+        try:
+            await asyncio.wait_for(anext(call), 0.005)
+        except TimeoutError:
+            continue
+        except StopAsyncIteration:
+            break
     clearing.cancel()
 
 

@@ -31,6 +31,7 @@ use tonic::transport::{Endpoint, Server};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::agents::{audio, ended, started};
+use crate::client::Events;
 use crate::offers;
 use crate::program::{GRPC, Program, a_moment, soon};
 use crate::rig::Rig;
@@ -418,6 +419,57 @@ async fn who_breaks_a_rule_is_told_which_and_loses_its_own_call_alone() {
     .await;
     rig.hear(kept, started(1, 0));
     assert!(matches!(lively.told().await, What::Speech(_)));
+}
+
+/// Whoever watches a call learns why its program cost it.
+#[tokio::test]
+async fn the_last_event_of_a_call_says_what_its_program_did() {
+    let rig = Rig::start(GRPC).await;
+    let mut program = Program::wait(&rig, "bot").await;
+    let watch = async |location: &str| {
+        let secret = location.rsplit('/').next().expect("a last part");
+        Events::open(rig.address, &format!("/api/sessions/{secret}/voice")).await
+    };
+    let closed = async |mut events: Events| loop {
+        let (name, data) = events.next().await;
+        if name == "closed" {
+            return data;
+        }
+    };
+    let (_, location) = rig.call("agent=bot").await;
+    let at_fault = watch(&location).await;
+    let wrong = program.answer().await;
+    wrong.ask(Asked::Join(proto::Join::default())).await;
+    let (_, location) = rig.call("agent=bot").await;
+    let hung_up = watch(&location).await;
+    let mut closing = program.answer().await;
+    closing.close();
+    let (_, location) = rig.call("agent=bot").await;
+    let lost = watch(&location).await;
+    let call = program.answer().await;
+    program.cancel(call);
+    let all_ended = async {
+        while rig.app.calls.count() > 0 {
+            a_moment().await;
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(10), all_ended).await;
+    ended.expect("the last one ends after five seconds");
+    assert_eq!(
+        closed(at_fault).await,
+        serde_json::json!({
+            "reason": "at_fault",
+            "detail": "`Join` is the first message of a stream",
+        })
+    );
+    assert_eq!(closed(hung_up).await, serde_json::json!({}));
+    assert_eq!(
+        closed(lost).await,
+        serde_json::json!({
+            "reason": "lost",
+            "detail": "the program cancelled the stream",
+        })
+    );
 }
 
 #[tokio::test]

@@ -72,6 +72,7 @@ class Call:
         self._stream, self._rejoin = stream, rejoin
         self._writing = asyncio.Lock()
         self._writes: set[asyncio.Task] = set()
+        self._reading: asyncio.Task | None = None
         self._utterances: dict[int, Utterance] = {}
         # A program that was started again must not say anything under a number that it cleared before.
         self._next = time.time_ns() // 1_000_000
@@ -91,7 +92,7 @@ class Call:
 
     async def __anext__(self) -> Event:
         while not self.ended:
-            message = await self._read()
+            message = await self._next_message()
             if message is None:
                 break
             kind = message.WhichOneof("what")
@@ -199,11 +200,20 @@ class Call:
             except ConnectionError:
                 pass
 
+    async def _next_message(self):
+        """As `_read`, which goes on for whoever comes next when this is cancelled: gRPC ends a call whose read is."""
+        reading = self._reading = self._reading or asyncio.create_task(self._read())
+        await asyncio.wait({reading})
+        self._reading = None
+        return reading.result()
+
     async def _read(self):
         """The next message, over another stream if this one broke; `None` when there is none any more."""
         try:
             return await self._stream.read()
         except ConnectionError:
+            if self.ended:
+                return None
             try:
                 stream = await asyncio.wait_for(self._rejoin(), GRACE)
             except TimeoutError:

@@ -84,10 +84,13 @@ class _Outgoing:
 
     def __init__(self, stream):
         self._stream = stream
+        self._reading = asyncio.Lock()
 
     async def read(self):
         try:
-            message = await self._stream.read()
+            # The last read of a program that went away may still wait when it is closed.
+            async with self._reading:
+                message = await self._stream.read()
         except grpc.aio.AioRpcError as error:
             raise _broken(error.code(), error.details()) from error
         if message is grpc.aio.EOF:

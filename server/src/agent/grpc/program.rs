@@ -316,16 +316,14 @@ impl Conversation {
         let session = self.call.session();
         let (mut next, mut stalls) = (None, 0);
         let mut deadline = Instant::now() + PROGRAM_GRACE;
+        let mut why = ("absent", "no program took the call up in time".to_owned());
         loop {
             let incoming = match next.take() {
                 Some(incoming) => incoming,
                 None => match self.find(deadline).await {
                     Ok(Some(incoming)) => incoming,
                     Ok(None) => return,
-                    Err(()) => {
-                        debug!(%session, agent = %self.call.seat.name, "no program took the call up in time");
-                        return self.call.hang_up().await;
-                    }
+                    Err(()) => return self.call.give_up(why.0, &why.1).await,
                 },
             };
             if self.resumed {
@@ -336,19 +334,23 @@ impl Conversation {
                 Fate::Ended => return,
                 Fate::HungUp => return self.call.hang_up().await,
                 Fate::AtFault(status) => {
-                    debug!(%session, rule = status.message(), "a program broke a rule; its call ends");
-                    return self.call.hang_up().await;
+                    return self.call.give_up("at_fault", status.message()).await;
                 }
                 Fate::Lost(status) => {
                     debug!(%session, code = ?status.code(), "a program's stream broke");
+                    why = ("lost", status.message().to_owned());
                 }
                 Fate::Stalled => {
                     debug!(%session, "a program did not read; its stream is ended");
+                    why = (
+                        "stalled",
+                        "the program did not read what it was told".to_owned(),
+                    );
                     self.call.mouth.meters().stalls.inc();
                     self.call.ear.clear();
                     stalls += 1;
                     if stalls >= PROGRAM_STALLS_MAX {
-                        return self.call.hang_up().await;
+                        return self.call.give_up(why.0, &why.1).await;
                     }
                 }
                 Fate::TakenOver(incoming) => next = Some(incoming),

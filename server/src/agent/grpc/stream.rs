@@ -233,6 +233,7 @@ async fn speak(
                 mouth.hang_up().await;
                 None
             }
+            Ok(Wish::Refused(what, reason)) => Some((what, reason.to_owned())),
             Ok(Wish::Nothing) => None,
             Err(status) => return Fate::AtFault(status),
         };

@@ -22,6 +22,8 @@ pub(super) enum Wish {
     Asks(Vec<AgentAsk>),
     /// The end of the call.
     HangUp,
+    /// What cannot be done, and why. The call goes on.
+    Refused(&'static str, &'static str),
     /// Nothing that this server knows.
     Nothing,
 }
@@ -54,6 +56,9 @@ pub(super) fn wish(message: FromAgent) -> Result<Wish, Status> {
                 let rule = format!("a hint has at most {HINT_TEXT_BYTES_MAX} bytes of text");
                 return Err(Status::invalid_argument(rule));
             }
+            if text.complete.is_some_and(|it| !(0.0..=1.0).contains(&it)) {
+                return Ok(Wish::Refused("hint", "`complete` is from 0 to 1"));
+            }
             AgentAsk::Hint(hint(
                 TurnId(text.turn),
                 &text.text,
@@ -61,10 +66,15 @@ pub(super) fn wish(message: FromAgent) -> Result<Wish, Status> {
                 text.backchannel,
             ))
         }
-        Some(Asked::Configure(change)) => match eagerness(change.eagerness()) {
-            Some(eagerness) => AgentAsk::Eagerness(eagerness),
-            None => return Ok(Wish::Nothing),
-        },
+        Some(Asked::Configure(change)) => {
+            match proto::Eagerness::try_from(change.eagerness).map(eagerness) {
+                Ok(Some(eagerness)) => AgentAsk::Eagerness(eagerness),
+                Ok(None) => return Ok(Wish::Nothing),
+                Err(_) => {
+                    return Ok(Wish::Refused("configure", "there is no such eagerness"));
+                }
+            }
+        }
     };
     Ok(Wish::Asks(vec![ask]))
 }
@@ -82,7 +92,12 @@ fn digits(text: &str) -> Result<String, Status> {
 
 /// Cut to what one command may carry.
 fn say_asks(say: &proto::Say) -> Result<Vec<AgentAsk>, Status> {
-    let rate = Rate::from_hz(say.rate).ok_or_else(|| {
+    // The end alone has no rate.
+    let hz = match say.rate {
+        0 if say.pcm.is_empty() => AgentPlan::default().rate.hz(),
+        hz => hz,
+    };
+    let rate = Rate::from_hz(hz).ok_or_else(|| {
         Status::invalid_argument("`Say.rate` is 8000, 16000, 24000 or 48000 samples a second")
     })?;
     if !say.pcm.len().is_multiple_of(2) {
@@ -348,6 +363,37 @@ mod tests {
         );
         let end = wish(say(0, 8_000, true)).expect("an empty piece ends an utterance");
         assert!(matches!(end, Wish::Asks(asks) if asks.len() == 1));
+    }
+
+    #[test]
+    fn an_end_without_sound_needs_no_rate() {
+        let end = wish(say(0, 0, true)).expect("an empty piece ends an utterance");
+        assert!(matches!(end, Wish::Asks(asks) if asks.len() == 1));
+        wish(say(2, 0, true)).expect_err("sound has a rate");
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_and_costs_no_call() {
+        let hint = |complete| {
+            Asked::Hint(proto::TranscriptHint {
+                complete: Some(complete),
+                ..proto::TranscriptHint::default()
+            })
+        };
+        let configure = |eagerness| Asked::Configure(proto::Configure { eagerness });
+        let refused = |what| match wish(FromAgent { what: Some(what) }) {
+            Ok(Wish::Refused(what, reason)) => Some((what, reason)),
+            Ok(_) => None,
+            Err(status) => panic!("{status:?}"),
+        };
+        for wrong in [f32::NAN, -0.01, 1.01, f32::INFINITY] {
+            let (what, reason) = refused(hint(wrong)).expect("refused");
+            assert_eq!((what, reason), ("hint", "`complete` is from 0 to 1"));
+        }
+        assert_eq!(refused(configure(4)).map(|it| it.0), Some("configure"));
+        for right in [hint(0.0), hint(1.0), configure(0), configure(3)] {
+            assert_eq!(refused(right), None);
+        }
     }
 
     #[test]
