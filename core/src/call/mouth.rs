@@ -450,8 +450,8 @@ impl Mouth {
                     }
                     Item::Keys(_) => break,
                 };
-                let room = packet_samples(sound.rate) - filled;
-                if room == 0 || rate.is_some_and(|rate| rate != sound.rate) {
+                let other_rate = rate.is_some_and(|rate| rate != sound.rate);
+                if other_rate || filled == packet_samples(sound.rate) {
                     break;
                 }
                 if item.samples() > 0 {

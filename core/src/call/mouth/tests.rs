@@ -349,3 +349,23 @@ fn who_only_presses_keys_is_silent_from_the_first_to_behind_the_last() {
     }
     assert_eq!(voiced, [3_000, 3_020, 3_180, 3_200]);
 }
+
+/// A remainder of a high rate may be more than a whole packet of a lower one.
+#[test]
+fn what_is_said_at_another_rate_begins_another_packet() {
+    let (mut mouth, mut heard) = (Mouth::new(EPOCH), VecDeque::new());
+    for (utterance, rate, samples) in [(1, Rate::Hz24000, 470), (2, Rate::Hz8000, 320)] {
+        let said = Sound {
+            rate,
+            pcm: 1_i16.to_le_bytes().repeat(samples),
+            ..sound(utterance, 0, true)
+        };
+        mouth.say(at(0), said, &mut heard);
+    }
+    let packets = speak(&mut mouth, 1_000, &mut heard);
+    let lengths: Vec<_> = packets
+        .iter()
+        .map(|(_, _, samples)| samples.len())
+        .collect();
+    assert_eq!(lengths, [480, 160, 160]);
+}
