@@ -33,25 +33,28 @@ fn library() -> Option<PathBuf> {
     if let Some(library) = found() {
         return Some(library);
     }
-    let fetched = Command::new("python3")
-        .args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--no-deps",
-            "--no-compile",
-        ])
-        .arg("--target")
-        .args([folder.as_path(), Path::new(LIBRARY)])
-        .output();
-    let why = match fetched {
-        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
-        Err(error) => error.to_string(),
+    // Debian's own pip installs nothing, if it is there at all; that of a venv does.
+    let venv = folder.with_file_name("onnxruntime-pip");
+    let run = |program: &Path, arguments: &[&str], paths: &[&Path]| {
+        let mut command = Command::new(program);
+        match command.args(arguments).args(paths).output() {
+            Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+            Err(error) => error.to_string(),
+        }
     };
+    let made = run(
+        Path::new("python3"),
+        &["-m", "venv", "--clear"],
+        &[venv.as_path()],
+    );
+    let install = "-m pip install --quiet --no-deps --no-compile --target";
+    let install: Vec<_> = install.split(' ').collect();
+    let package = [folder.as_path(), Path::new(LIBRARY)];
+    let fetched = run(&venv.join("bin/python"), &install, &package);
     let library = found();
     if library.is_none() {
-        println!("SKIPPED: needs pip and {LIBRARY}: {why}");
+        let why = format!("{made}{fetched}");
+        println!("SKIPPED: needs python3-venv and {LIBRARY}: {why}");
         assert!(
             std::env::var_os("CI").is_none(),
             "in CI it may not be skipped: {why}"
