@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 
 use crate::limits::{RECV_SLOT_BYTES, TRANSMIT_ARENA_BYTES_MAX, TRANSMITS_MAX};
-use crate::net::{Datagram, Ecn, Transmit};
+use crate::net::{Datagram, Ecn, Path, Transmit};
 use crate::time::Timestamp;
 
 /// What the driver tells about one filled slot of a [`RecvBatch`].
@@ -23,6 +24,16 @@ pub struct RecvMeta {
     /// Size of each datagram in the slot but the last, when the kernel coalesced several (GRO);
     /// `len` otherwise. Zero only when `len` is zero.
     pub stride: usize,
+}
+
+impl RecvMeta {
+    /// Between whom.
+    pub(super) const fn path(&self) -> Path {
+        Path {
+            local: self.destination,
+            remote: self.source,
+        }
+    }
 }
 
 /// A fixed set of equal slots that a driver fills with received datagrams.
@@ -95,15 +106,19 @@ impl RecvBatch {
 
     /// Each datagram in order of arrival, coalesced ones split again.
     pub fn datagrams(&mut self) -> impl Iterator<Item = Datagram<'_>> {
-        self.datagrams_after(0)
+        self.datagrams_of(0..self.metas.len())
     }
 
-    /// The same without those of the first `slots` slots.
-    pub(super) fn datagrams_after(&mut self, slots: usize) -> impl Iterator<Item = Datagram<'_>> {
+    /// The same of some slots.
+    pub(super) fn datagrams_of(
+        &mut self,
+        slots: Range<usize>,
+    ) -> impl Iterator<Item = Datagram<'_>> {
         self.storage
             .chunks_exact_mut(RECV_SLOT_BYTES)
             .zip(&self.metas)
-            .skip(slots)
+            .take(slots.end)
+            .skip(slots.start)
             .flat_map(|(slot, meta)| {
                 let (filled, _) = slot.split_at_mut(meta.len);
                 filled

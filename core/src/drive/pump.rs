@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::drive::{Digest, DigestValue, Port, RecvBatch, Turn, Turner};
 use crate::journal::{Recorder, Tap};
 use crate::limits::{
-    COMMANDS_PER_TURN_MAX, RECV_BATCHES_PER_TURN_MAX, RECV_SLOTS, RELAYS_PER_TURN_MAX,
+    COMMANDS_PER_TURN_MAX, FORESEEN_DATAGRAMS, RECV_BATCHES_PER_TURN_MAX, RECV_SLOTS,
+    RELAYS_PER_TURN_MAX,
 };
 use crate::shard::Shard;
 use crate::time::{Timestamp, earliest};
@@ -96,17 +97,30 @@ impl Pump {
             if self.batch.is_empty() {
                 return false;
             }
-            for datagram in self.batch.datagrams() {
-                if mutated!(self.shard, SwallowDatagrams, each 100) {
-                    continue;
-                }
-                self.shard.handle_datagram(now, datagram);
-            }
+            self.handle_received(now);
             // What a batch caused leaves before the next is read: latency over one larger send.
             self.send(now, port);
             self.hand_over(now, port);
         }
         true
+    }
+
+    fn handle_received(&mut self, now: Timestamp) {
+        let count = self.batch.len();
+        for first in (0..count).step_by(FORESEEN_DATAGRAMS) {
+            let slots = first..count.min(first + FORESEEN_DATAGRAMS);
+            // One alone gains nothing.
+            if slots.len() > 1 {
+                let filled = self.batch.slots().skip(slots.start).take(slots.len());
+                self.shard.foresee(filled.map(|(meta, _)| meta.path()));
+            }
+            for datagram in self.batch.datagrams_of(slots) {
+                if mutated!(self.shard, SwallowDatagrams, each 100) {
+                    continue;
+                }
+                self.shard.handle_datagram(now, datagram);
+            }
+        }
     }
 
     /// Handles what other shards said until nothing is left or the budget is spent; whether more may be waiting.

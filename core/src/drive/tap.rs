@@ -87,7 +87,7 @@ impl<P: Port, W: Watch> Port for TappedPort<'_, P, W> {
     fn recv(&mut self, batch: &mut RecvBatch) {
         let before = batch.len();
         self.port.recv(batch);
-        for datagram in batch.datagrams_after(before) {
+        for datagram in batch.datagrams_of(before..batch.len()) {
             self.tap.local_port = datagram.destination.port();
             self.tap.watch.note_received(&datagram);
         }

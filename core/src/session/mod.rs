@@ -8,6 +8,7 @@ pub mod transport;
 
 use std::time::Duration;
 
+use antiphon_prefetch::prefetch;
 use serde::{Deserialize, Serialize};
 
 use self::media::{Ask, Incoming, Media, MediaMark};
@@ -20,7 +21,7 @@ use crate::message::{CloseReason, DropReason, ProfileName, Role, SessionStats, S
 use crate::net::Path;
 use crate::plan::{IceCredentials, LocalDescription, SessionPlan};
 use crate::rng::Rng;
-use crate::shard::ShardConfig;
+use crate::shard::{Depth, ShardConfig};
 use crate::srtp::KeyingMaterial;
 use crate::time::{Epoch, Timestamp, earliest};
 use crate::voice::message::{AgentAsk, Heard};
@@ -199,6 +200,26 @@ impl Session {
             sources,
         };
         (session, local)
+    }
+
+    /// Asks for what a packet from the peer will need, as deep as this.
+    pub(crate) fn prefetch_receiving(&self, depth: Depth) {
+        self.prefetch(depth);
+        self.media.prefetch_receiving(depth);
+    }
+
+    /// Asks for what a packet to the peer, in this section, will need, as deep as this.
+    pub(crate) fn prefetch_sending(&self, depth: Depth, media: u8) {
+        self.prefetch(depth);
+        self.media.prefetch_sending(depth, media);
+    }
+
+    fn prefetch(&self, depth: Depth) {
+        if depth == Depth::Session {
+            prefetch(&self.id);
+            prefetch(&self.media);
+        }
+        self.transport.prefetch(depth);
     }
 
     /// Takes in a STUN packet.

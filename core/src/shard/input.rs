@@ -6,6 +6,7 @@ use crate::net::{Datagram, Path};
 use crate::plan::MediaKind;
 use crate::session::media::{Ask, Forwarded, Incoming};
 use crate::shard::Shard;
+use crate::shard::foresight::FORESEEN_MIN;
 use crate::shard::ufrag::Address;
 use crate::time::Timestamp;
 use crate::wire::{self, Class};
@@ -204,7 +205,11 @@ impl Shard {
         let mut followers = std::mem::take(&mut track.followers);
         let mut keyframe_wanted = false;
         let faults = self.stats.faults;
-        for follower in &followers {
+        let many = followers.len() >= FORESEEN_MIN;
+        for (place, follower) in followers.iter().enumerate() {
+            if many {
+                self.foresee_followers(&followers, place);
+            }
             let forwarded = self.mutate(follower.session, |session, cx| {
                 session.forward(cx, follower.media, packet)
             });

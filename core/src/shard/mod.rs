@@ -5,6 +5,7 @@
 //! last; a driver's [`Pump`](crate::drive::Pump) takes transmits a batch at a time instead. *Figures* leave as
 //! events. Nothing else changes a shard.
 
+mod foresight;
 mod input;
 mod link;
 mod mix;
@@ -22,6 +23,8 @@ use std::time::Duration;
 
 use ahash::RandomState;
 
+pub(crate) use self::foresight::Depth;
+use self::foresight::Foresight;
 use self::relay::Relaying;
 use self::slab::Slab;
 pub use self::tuning::{Tuning, TuningError};
@@ -116,6 +119,7 @@ pub struct Shard {
     handshakes: Option<Vec<(SessionId, Outcome)>>,
     /// Reused between calls.
     asks: Vec<Ask>,
+    foresight: Foresight,
     /// The front transmit was lent by `poll_output` and is to be forgotten.
     lent: bool,
     /// The latest `now`: time that goes backwards stands still instead.
@@ -163,6 +167,7 @@ impl Shard {
             stats: ShardStats::default(),
             handshakes: None,
             asks: Vec::new(),
+            foresight: Foresight::default(),
             lent: false,
             now: Timestamp::ZERO,
             #[cfg(feature = "mutations")]

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use antiphon_prefetch::prefetch;
+
 use super::keys::{self, KeyError, Suites};
 use super::suite::{NonceInput, Suite};
 use super::window::ReplayWindow;
@@ -94,6 +96,11 @@ impl Inbound {
             rtcp: suites.rtcp,
             rtcp_senders: Vec::new(),
         }
+    }
+
+    /// Asks for what opens RTP; the key itself is where only the cipher library knows.
+    pub(crate) fn prefetch_rtp(&self) {
+        prefetch(&self.rtp);
     }
 
     /// The profile in use.

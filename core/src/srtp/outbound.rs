@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use antiphon_prefetch::prefetch;
+
 use super::keys::{self, KeyError, Suites};
 use super::suite::{NonceInput, Suite};
 use super::{RTCP_CLEAR_BYTES, RTCP_ENCRYPTED, RTCP_INDEX_END, RTP_INDEX_END};
@@ -115,6 +117,11 @@ impl Outbound {
             rtcp_index,
             claimed,
         }
+    }
+
+    /// Asks for what seals RTP; the key itself is where only the cipher library knows.
+    pub(crate) fn prefetch_rtp(&self) {
+        prefetch(&self.rtp);
     }
 
     /// The profile in use.

@@ -12,6 +12,8 @@ mod track;
 
 use std::time::Duration;
 
+use antiphon_prefetch::prefetch;
+
 pub(crate) use self::feedback::Ask;
 pub(crate) use self::mark::MediaMark;
 pub(crate) use self::receiver::{Carries, KeyframeThrottle, Receiver, SenderClock};
@@ -27,7 +29,7 @@ use crate::receive::ReceivedPacket;
 use crate::repair::{self, Arrival};
 use crate::rng::Rng;
 use crate::session::Context;
-use crate::shard::Tuning;
+use crate::shard::{Depth, Tuning};
 use crate::srtp::{Inbound, OpenError, Outbound, ReplayWindow, RtpPosition};
 use crate::time::{Timestamp, earliest};
 use crate::wire::payload::{self, event, vp8};
@@ -330,6 +332,61 @@ impl Media {
     pub(crate) fn alive_tracks(&self) -> impl Iterator<Item = u8> {
         let tracks = self.tracks.iter().zip(0..);
         tracks.filter_map(|(track, media)| track.told.0.then_some(media))
+    }
+
+    /// Asks for what a received packet will need beyond the session itself.
+    pub(crate) fn prefetch_receiving(&self, depth: Depth) {
+        let Some(receiver) = self.receivers.get(self.last_receiver) else {
+            return;
+        };
+        match depth {
+            Depth::Session => {}
+            Depth::Parts => {
+                prefetch(receiver);
+                if let Some(keys) = &self.keys {
+                    keys.inbound.prefetch_rtp();
+                }
+                prefetch(&self.plan.media);
+            }
+            Depth::Ends => {
+                let section = usize::from(receiver.media);
+                if let Some(track) = self.tracks.get(section) {
+                    prefetch(track);
+                }
+                if let Some(plan) = self.plan.media.get(section) {
+                    prefetch(plan);
+                }
+            }
+        }
+    }
+
+    /// Asks for what a packet to be sent in a section will need beyond the session itself.
+    pub(crate) fn prefetch_sending(&self, depth: Depth, media: u8) {
+        let section = usize::from(media);
+        match depth {
+            Depth::Session => {}
+            Depth::Parts => {
+                if let Some(Some(sender)) = self.senders.get(section) {
+                    prefetch(&**sender);
+                }
+                if let Some(keys) = &self.keys {
+                    keys.outbound.prefetch_rtp();
+                }
+                prefetch(&self.plan.media);
+            }
+            Depth::Ends => {
+                if let Some(plan) = self.plan.media.get(section) {
+                    prefetch(plan);
+                }
+            }
+        }
+    }
+
+    /// Who will get the next packet, if it is of the source that sent the last.
+    pub(crate) fn followers_of_recent(&self) -> &[Follower] {
+        let receiver = self.receivers.get(self.last_receiver);
+        let track = receiver.and_then(|receiver| self.tracks.get(usize::from(receiver.media)));
+        track.map_or(&[], |track| &track.followers)
     }
 
     /// Round trip to the peer, or 100 ms before it is known.

@@ -26,12 +26,14 @@ pub use self::secrets::SecretSink;
 use self::checks::{Checks, Credentials};
 use self::handshake::{Handshake, Step};
 use self::paths::Paths;
+use antiphon_prefetch::prefetch;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::SessionId;
 use crate::message::{CloseReason, DropReason, ProfileName};
 use crate::net::Path;
 use crate::plan::{DtlsRole, Fingerprint, IceCredentials};
+use crate::shard::Depth;
 use crate::time::{Epoch, Timestamp};
 
 /// Where STUN and DTLS go on their way out. Not for media: these are never dropped for a full buffer.
@@ -247,6 +249,15 @@ impl Transport {
     pub fn note_authenticated_media(&mut self, now: Timestamp, path: Path, out: &mut impl Sink) {
         if self.paths.note_media(now, path) {
             self.consider(now, path, out);
+        }
+    }
+
+    /// Asks for what media needs here.
+    pub(crate) fn prefetch(&self, depth: Depth) {
+        match depth {
+            Depth::Session => prefetch(&self.paths),
+            Depth::Parts => self.paths.prefetch_recent(),
+            Depth::Ends => {}
         }
     }
 

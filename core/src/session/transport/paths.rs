@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
+use antiphon_prefetch::prefetch;
 use serde::{Deserialize, Serialize};
 
 use super::checks::Check;
@@ -98,6 +99,13 @@ impl Paths {
         let known = |place: &usize| *place < count;
         (self.current, self.early) = (self.current.filter(known), self.early.filter(known));
         self
+    }
+
+    /// Asks for the path found last.
+    pub(super) fn prefetch_recent(&self) {
+        if let Some(standing) = self.proved.get(self.recent) {
+            prefetch(standing);
+        }
     }
 
     /// Where to send; `None` before the first check.

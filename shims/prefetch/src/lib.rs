@@ -1,0 +1,58 @@
+//! Asks for memory that will be needed soon: many such requests are under way at once, where reads that depend on each
+//! other wait for one another. A hint, without effect on what a program computes.
+//!
+//! `core::hint::prefetch_read` will do this once it is stable; the crate goes then.
+#![deny(unsafe_code)]
+
+/// Bytes of a line of the cache, on every processor we know to run on.
+const LINE_BYTES: usize = 64;
+
+/// Asks for all lines of a value, not for what it points to. Does nothing on processors it does not know.
+#[inline]
+pub fn prefetch<T: ?Sized>(value: &T) {
+    let start = std::ptr::from_ref(value).cast::<u8>();
+    // A value may begin within a line.
+    let reach = size_of_val(value) + start.addr() % LINE_BYTES;
+    for offset in (0..reach).step_by(LINE_BYTES) {
+        line(start.wrapping_add(offset));
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[expect(unsafe_code, reason = "the only way to a prefetch in stable Rust")]
+fn line(address: *const u8) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: every x86-64 has the instruction, and it reads nothing: any address will do.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+}
+
+#[cfg(target_arch = "aarch64")]
+#[inline]
+#[expect(unsafe_code, reason = "the only way to a prefetch in stable Rust")]
+fn line(address: *const u8) {
+    // SAFETY: the instruction is a hint, which reads nothing: any address will do.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{0}]", in(reg) address, options(nostack, readonly, preserves_flags));
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[inline]
+fn line(_: *const u8) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_any_size_and_place_are_left_as_they_are() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        for start in 0..LINE_BYTES {
+            prefetch(&bytes[start..]);
+        }
+        prefetch(&[0_u8; 0]);
+        prefetch("text");
+        assert!(bytes.iter().copied().eq(0..=255));
+    }
+}
