@@ -8,25 +8,26 @@ use zeroize::Zeroizing;
 use super::RTCP_CLEAR_BYTES;
 use super::inbound::OpenError;
 use super::keys::counter_key;
-use super::suite::NonceInput;
+use super::suite::{NonceInput, number};
 
 /// `TAG` bytes authenticate a packet: 10, or in captures of others 4. Both keys zeroise themselves.
 pub(super) struct Cm<const TAG: usize = 10> {
     cipher: EncryptingKey,
     mac: hmac::Key,
-    salt: Zeroizing<[u8; 14]>,
+    /// Its 14 bytes as a number.
+    salt: Zeroizing<u128>,
 }
 
 impl<const TAG: usize> Cm<TAG> {
     pub(super) const TAG_BYTES: usize = TAG;
 
     /// `key` must have 16 bytes.
-    pub(super) fn new(key: &[u8], mac: &[u8; 20], salt: Zeroizing<[u8; 14]>) -> Self {
+    pub(super) fn new(key: &[u8], mac: &[u8; 20], salt: &[u8; 14]) -> Self {
         let mac = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, mac);
         Self {
             cipher: counter_key(key),
             mac,
-            salt,
+            salt: Zeroizing::new(number(salt)),
         }
     }
 
@@ -115,12 +116,8 @@ impl<const TAG: usize> Cm<TAG> {
     /// Encrypts or decrypts: salt × 2^16 ⊕ source × 2^64 ⊕ index × 2^16 starts the counter
     /// (RFC 3711 §4.1.1).
     fn apply(&self, nonce: NonceInput, text: &mut [u8]) {
-        let mut counter = [0; 16];
-        counter[..14].copy_from_slice(&*self.salt);
-        for (byte, with) in counter[4..14].iter_mut().zip(nonce.to_bytes()) {
-            *byte ^= with;
-        }
-        apply_key_stream(&self.cipher, counter, text);
+        let counter = (*self.salt ^ nonce.to_number()) << 16;
+        apply_key_stream(&self.cipher, counter.to_be_bytes(), text);
     }
 }
 

@@ -5,19 +5,20 @@ use zeroize::Zeroizing;
 
 use super::RTCP_CLEAR_BYTES;
 use super::inbound::OpenError;
-use super::suite::NonceInput;
+use super::suite::{NonceInput, number};
 
 pub(super) struct Gcm {
     /// Zeroised by the library.
     key: LessSafeKey,
-    salt: Zeroizing<[u8; 12]>,
+    /// Its 12 bytes as a number.
+    salt: Zeroizing<u128>,
 }
 
 impl Gcm {
     pub(super) const TAG_BYTES: usize = 16;
 
     /// `key` must have 16 or 32 bytes.
-    pub(super) fn new(key: &[u8], salt: Zeroizing<[u8; 12]>) -> Self {
+    pub(super) fn new(key: &[u8], salt: &[u8; 12]) -> Self {
         let algorithm = if key.len() == 32 {
             &AES_256_GCM
         } else {
@@ -26,7 +27,7 @@ impl Gcm {
         let key = UnboundKey::new(algorithm, key).expect("AES takes any key of its length");
         Self {
             key: LessSafeKey::new(key),
-            salt,
+            salt: Zeroizing::new(number(salt)),
         }
     }
 
@@ -132,10 +133,11 @@ impl Gcm {
     /// Two zero bytes, source and index, over the salt (RFC 7714 §8.1, §9.1).
     #[inline]
     fn nonce(&self, input: NonceInput) -> Nonce {
-        let mut nonce = *self.salt;
-        for (byte, with) in nonce[2..].iter_mut().zip(input.to_bytes()) {
-            *byte ^= with;
-        }
+        let number = *self.salt ^ input.to_number();
+        // In two parts, each a store: as one array of 16 bytes, of which 12 are copied, it takes 40 instructions more.
+        let mut nonce = [0; 12];
+        nonce[..4].copy_from_slice(&((number >> 64) as u32).to_be_bytes());
+        nonce[4..].copy_from_slice(&(number as u64).to_be_bytes());
         Nonce::assume_unique_for_key(nonce)
     }
 }

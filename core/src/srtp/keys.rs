@@ -187,7 +187,7 @@ impl KeyDerivation {
                 self.fill(first_label, key);
                 let mut salt = Zeroizing::new([0; 12]);
                 self.fill(first_label + 2, &mut *salt);
-                Suite::Gcm(Gcm::new(key, salt))
+                Suite::Gcm(Gcm::new(key, &salt))
             }
             ProfileName::Aes128CmSha1_80 => Suite::Cm(Box::new(self.cm(first_label))),
         }
@@ -200,7 +200,7 @@ impl KeyDerivation {
         self.fill(first_label + 1, &mut *mac);
         let mut salt = Zeroizing::new([0; SALT_BYTES]);
         self.fill(first_label + 2, &mut *salt);
-        Cm::new(&*key, &mac, salt)
+        Cm::new(&*key, &mac, &salt)
     }
 }
 

@@ -114,15 +114,19 @@ pub(super) struct NonceInput {
 impl NonceInput {
     /// Source and index as both RFCs lay them out: 4 and 6 bytes, big endian. A 31-bit index has
     /// two zero bytes before it (RFC 7714 §9.1).
-    pub(super) fn to_bytes(self) -> [u8; 10] {
-        let mut bytes = [0; 10];
-        bytes[..4].copy_from_slice(&self.ssrc.to_be_bytes());
-        bytes[4..].copy_from_slice(&self.index.to_be_bytes()[2..]);
-        bytes
+    pub(super) fn to_number(self) -> u128 {
+        u128::from(self.ssrc) << 48 | u128::from(self.index)
     }
 
     /// Upper 32 bits of a 48-bit index.
     pub(super) const fn rollover_counter(self) -> u32 {
         (self.index >> 16) as u32
     }
+}
+
+/// Big-endian bytes, at most 16, as a number.
+pub(super) fn number(bytes: &[u8]) -> u128 {
+    bytes
+        .iter()
+        .fold(0, |number, byte| number << 8 | u128::from(*byte))
 }
