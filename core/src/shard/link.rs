@@ -17,12 +17,12 @@ impl Shard {
             Role::Publish { .. } | Role::Agent(_) => {}
             Role::Subscribe { room, target } => {
                 self.rooms.subscribe(room, key, target);
-                self.relink(room);
+                self.link(room, key, target);
             }
             Role::SubscribeRemote { room, target, home } => {
                 self.rooms.subscribe(room, key, target);
                 self.attend(room, home);
-                self.relink(room);
+                self.link(room, key, target);
             }
             Role::Mix { room, own } => {
                 if let Some(media) = self.sections(key, MediaKind::Audio, true).first() {
@@ -235,16 +235,21 @@ impl Shard {
         let Some(entry) = self.rooms.find(room) else {
             return;
         };
-        let mut wishes: Vec<_> = entry.wishes().collect();
-        if mutated!(self, FollowAnyone) {
-            let newest = entry.resolve(Target::Newest);
-            wishes
-                .iter_mut()
-                .for_each(|(_, publisher)| *publisher = newest);
+        for (subscriber, target) in entry.subscribers.clone() {
+            self.link(room, subscriber, target);
         }
-        for (subscriber, publisher) in wishes {
-            self.follow(subscriber, publisher);
-        }
+    }
+
+    /// Lets a subscriber of a room follow whom it should follow now.
+    fn link(&mut self, room: RoomId, subscriber: SessionKey, target: Target) {
+        let target = if mutated!(self, FollowAnyone) {
+            Target::Newest
+        } else {
+            target
+        };
+        let entry = self.rooms.find(room);
+        let publisher = entry.and_then(|entry| entry.resolve(target));
+        self.follow(subscriber, publisher);
     }
 
     /// Links a subscriber's sections to a publisher's: the first audio to the first audio, and so on.
