@@ -15,7 +15,7 @@ use antiphon_core::replay::{Flow, Hearing, MediaPacket};
 use antiphon_core::time::Timestamp;
 use antiphon_core::voice::config::TurnConfig;
 use antiphon_core::voice::message::{
-    AgentAsk, AgentPlan, Heard, PlayoutState, UtteranceId, VoiceEvent,
+    AgentAsk, AgentPlan, Heard, PlayoutState, SpokenQuality, UtteranceId, VoiceEvent,
 };
 use str0m::media::{Direction, MediaKind, Mid};
 
@@ -265,6 +265,28 @@ fn what_the_agent_says_reaches_the_person_in_real_time() {
         (960..=1_000).contains(&(at - said_at)),
         "{at} after {said_at}"
     );
+}
+
+#[test]
+fn what_is_said_in_economy_is_coded_by_the_cheaper_half_of_opus() {
+    /// RFC 6716 §3.1: configurations from here on are CELT alone.
+    const CELT: u8 = 16;
+    let mut call = Call::open();
+    call.say(1, 400);
+    call.world.run_for(Duration::from_millis(200));
+    call.ask(AgentAsk::Quality(SpokenQuality::Economy));
+    call.world.run_for(Duration::from_millis(400));
+    let payloads = call.world.peers[0].payloads(call.mid);
+    let is_celt: Vec<_> = payloads
+        .iter()
+        .map(|payload| payload[0] >> 3 >= CELT)
+        .collect();
+    assert_eq!(is_celt.len(), 20, "nothing is left out");
+    let changed = is_celt.iter().position(|it| *it).expect("it was changed");
+    assert!((9..=12).contains(&changed), "packet {changed}");
+    assert!(is_celt[changed..].iter().all(|it| *it));
+    let sound = call.received();
+    assert!((rms(&sound[3_200..]) / 0.177 - 1.0).abs() < 0.2);
 }
 
 #[test]

@@ -61,6 +61,8 @@ pub struct Config {
     pub announce: Vec<IpAddr>,
     /// Which runtime drives the shards.
     pub runtime: RuntimeChoice,
+    /// How well what agents say is encoded.
+    pub voice_quality: VoiceQuality,
     /// On glommio, the longest a busy shard waits for more datagrams; zero: never.
     pub max_coalesce: Duration,
     /// Count of shards.
@@ -154,6 +156,17 @@ pub enum RuntimeChoice {
     /// The best this build and this machine have.
     #[default]
     Auto,
+}
+
+/// How well what agents say is encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VoiceQuality {
+    /// 24 kbit/s, and packets that are lost one at a time are mended
+    #[default]
+    Standard,
+    /// 32 kbit/s without redundancy, for a third of the processor
+    Economy,
 }
 
 /// How log lines look.
@@ -321,6 +334,14 @@ struct Options {
     /// Runtime that drives the shards [default: auto]
     #[arg(long, global = true, env = "ANTIPHON_RUNTIME", value_name = "NAME")]
     runtime: Option<RuntimeChoice>,
+    /// How well what agents say is encoded [default: standard]
+    #[arg(
+        long,
+        global = true,
+        env = "ANTIPHON_VOICE_QUALITY",
+        value_name = "QUALITY"
+    )]
+    voice_quality: Option<VoiceQuality>,
     /// Microseconds a busy shard on glommio may wait for more datagrams; 0 for latency first [default: 500]
     #[arg(
         long,
@@ -569,6 +590,7 @@ impl Options {
             media_port: self.media_port.or(other.media_port),
             announce: self.announce.or(other.announce),
             runtime: self.runtime.or(other.runtime),
+            voice_quality: self.voice_quality.or(other.voice_quality),
             max_coalesce: self.max_coalesce.or(other.max_coalesce),
             shards: self.shards.or(other.shards),
             max_sessions: self.max_sessions.or(other.max_sessions),
@@ -628,6 +650,7 @@ impl Options {
             media_port,
             announce,
             runtime: self.runtime.unwrap_or_default(),
+            voice_quality: self.voice_quality.unwrap_or_default(),
             max_coalesce: Duration::from_micros(coalesce),
             shards,
             max_sessions: self.max_sessions.unwrap_or(SESSIONS_DEFAULT),

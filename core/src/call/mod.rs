@@ -30,7 +30,9 @@ use crate::plan::{Codec, SessionPlan};
 use crate::session::media::Incoming;
 use crate::time::{Timestamp, earliest};
 use crate::voice::config::TurnConfig;
-use crate::voice::message::{AgentAsk, AgentPlan, CallTime, Heard, PlayoutState, VoiceEvent};
+use crate::voice::message::{
+    AgentAsk, AgentPlan, CallTime, Heard, PlayoutState, SpokenQuality, VoiceEvent,
+};
 use crate::wire::payload::event::REPORT_BYTES;
 
 /// Names what is said among the sources that a sender may follow; there is no other in a call.
@@ -48,6 +50,7 @@ pub(crate) struct Call {
     listener: Listener,
     keypad: Keypad,
     mouth: Mouth,
+    settings: EncoderSettings,
     encoder: Option<AnyEncoder>,
     packet: [u8; SPOKEN_BYTES_MAX],
     sequence: u64,
@@ -72,6 +75,7 @@ impl Call {
             listener: Listener::new(opened, plan, turns),
             keypad: Keypad::default(),
             mouth: Mouth::new(opened),
+            settings: EncoderSettings::STANDARD,
             encoder: None,
             packet: [0; SPOKEN_BYTES_MAX],
             sequence: 0,
@@ -125,6 +129,13 @@ impl Call {
             AgentAsk::Hint(hint) => self.listener.handle_hint(hint),
             AgentAsk::Eagerness(eagerness) => self.listener.set_eagerness(eagerness),
             AgentAsk::Judgement(judgement) => self.listener.handle_judgement(judgement),
+            AgentAsk::Quality(quality) => {
+                self.settings = match quality {
+                    SpokenQuality::Standard => EncoderSettings::STANDARD,
+                    SpokenQuality::Economy => EncoderSettings::ECONOMY,
+                };
+                self.encoder = None;
+            }
             AgentAsk::Dtmf { digits } if self.events.is_some() => self.mouth.dial(now, &digits),
             AgentAsk::Dtmf { .. } => {}
         }
@@ -176,7 +187,7 @@ impl Call {
             Said::Sound(spoken) => {
                 let Spoken { due, begins, .. } = spoken;
                 self.listener.note_said(&spoken);
-                let (rate, settings) = (spoken.rate, EncoderSettings::STANDARD);
+                let (rate, settings) = (spoken.rate, self.settings);
                 // The rate changes between utterances, if at all.
                 let encoder = match self.encoder.take() {
                     Some(encoder) if encoder.rate() == rate => encoder,

@@ -42,6 +42,16 @@ pub enum Eagerness {
     Patient,
 }
 
+/// How well what an agent says is encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SpokenQuality {
+    /// [`EncoderSettings::STANDARD`](crate::codec::EncoderSettings::STANDARD): mends what is lost.
+    #[default]
+    Standard,
+    /// [`EncoderSettings::ECONOMY`](crate::codec::EncoderSettings::ECONOMY): a third of the processor, more bits.
+    Economy,
+}
+
 /// What a call with an agent is opened with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentPlan {
@@ -110,6 +120,8 @@ pub enum AgentAsk {
     },
     /// What a model outside of the core makes of the sound.
     Judgement(Judgement),
+    /// Changes how what it says is encoded, from now on.
+    Quality(SpokenQuality),
 }
 
 impl AgentAsk {
@@ -124,6 +136,7 @@ impl AgentAsk {
             Self::Eagerness(_) => "eagerness",
             Self::Dtmf { .. } => "dtmf",
             Self::Judgement(_) => "judgement",
+            Self::Quality(_) => "quality",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use antiphon_core::voice::message::{AgentPlan, Eagerness};
+use antiphon_core::voice::message::{AgentAsk, AgentPlan, Eagerness, SpokenQuality};
 use serde_json::{Value, json};
 
 use crate::agent::built_in;
@@ -12,7 +12,7 @@ use crate::agent::grpc::{Absence, Programs, converse};
 use crate::agent::parrot::Parrot;
 use crate::agent::tone::Tone;
 use crate::app::App;
-use crate::config::Config;
+use crate::config::{Config, VoiceQuality};
 use crate::problem::Problem;
 use crate::rooms::Name;
 
@@ -36,19 +36,17 @@ pub struct Summons {
 pub struct Agents {
     #[cfg(feature = "grpc")]
     programs: Arc<Programs>,
+    quality: VoiceQuality,
 }
 
 impl Agents {
     /// Those built in, and the programs that the operator named.
     #[must_use]
-    #[cfg_attr(
-        not(feature = "grpc"),
-        expect(unused_variables, reason = "there are no programs")
-    )]
     pub fn new(config: &Config) -> Self {
         Self {
             #[cfg(feature = "grpc")]
             programs: Arc::new(Programs::new(&config.agent_urls)),
+            quality: config.voice_quality,
         }
     }
 
@@ -76,8 +74,13 @@ impl Agents {
     /// Has a call answered that has connected.
     pub fn answer(&self, app: &Arc<App>, call: Call) {
         let app = Arc::clone(app);
+        let quality = self.quality;
         tokio::spawn(async move {
             app.meters.agents.calls.inc();
+            if quality == VoiceQuality::Economy {
+                // Whoever finds no room for it finds none for what is said either, and is told then.
+                let _overloaded = call.ask(AgentAsk::Quality(SpokenQuality::Economy)).await;
+            }
             match call.seat.name.as_str() {
                 "parrot" => built_in::run(Parrot::new(call.seat.plan.rate), call).await,
                 "tone" => built_in::run(Tone::default(), call).await,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use antiphon_server::config::{Config, LogFormat, RuntimeChoice, TlsChoice};
+use antiphon_server::config::{Config, LogFormat, RuntimeChoice, TlsChoice, VoiceQuality};
 
 fn antiphon(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_antiphon"));
@@ -171,6 +171,8 @@ fn flags_give_every_kind_of_value() {
         (RuntimeChoice::Smol, LogFormat::Json)
     );
     assert_eq!(config.drain.as_secs(), 3);
+    let config = load("--voice-quality economy");
+    assert_eq!(config.voice_quality, VoiceQuality::Economy);
     let config = load("--runtime glommio --max-coalesce 0");
     assert_eq!(
         (config.runtime, config.max_coalesce),
@@ -192,6 +194,7 @@ fn the_defaults_are_the_documented_ones() {
     );
     assert_eq!((config.tls, config.announce.len()), (TlsChoice::Off, 0));
     assert_eq!(config.max_coalesce, Duration::from_micros(500));
+    assert_eq!(config.voice_quality, VoiceQuality::Standard);
 }
 
 /// The example documents every option; uncommented, it is a valid file of the defaults.
