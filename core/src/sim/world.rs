@@ -131,6 +131,8 @@ struct Host {
     is_touched: bool,
     /// When it next looks at its socket.
     looks_at: Option<Timestamp>,
+    /// Turns that it made because its deadline had come.
+    timer_turns: u64,
 }
 
 /// Shards, members, strangers, and one clock.
@@ -189,6 +191,7 @@ impl World {
                 deadline: None,
                 is_touched: false,
                 looks_at: None,
+                timer_turns: 0,
             }
         };
         Self {
@@ -287,6 +290,11 @@ impl World {
     /// When each shard wants to be woken.
     pub fn deadlines(&self) -> impl Iterator<Item = Option<Timestamp>> {
         self.hosts.iter().map(|host| host.pump.shard().deadline())
+    }
+
+    /// How often each shard was woken because its deadline had come, and nothing before it.
+    pub fn timer_turns(&self) -> impl Iterator<Item = u64> {
+        self.hosts.iter().map(|host| host.timer_turns)
     }
 
     /// The bugs of each shard, to plant some.
@@ -465,6 +473,7 @@ impl World {
                 .deadline
                 .is_some_and(|deadline| deadline <= self.now)
             {
+                self.hosts[host].timer_turns += 1;
                 self.turn(host, 0);
             }
         }
