@@ -18,7 +18,6 @@ mod ice;
 mod limits;
 mod media;
 mod pace;
-mod process;
 mod report;
 mod signalling;
 mod sockets;
@@ -56,12 +55,12 @@ use self::http::{Target, trust};
 use self::limits::TOKEN_BYTES_MAX;
 pub use self::limits::{PPS_MAX, RATE_MAX, SECONDS_MAX, SESSIONS_MAX};
 use self::pace::Talk;
-use self::process::Process;
 pub use self::report::Report;
 use self::report::{Reading, Readings};
 use self::signalling::{Posters, Posting, Reasons, delete_all};
 use self::sockets::Place;
 pub use self::stamp::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
+use crate::process::Process;
 use crate::progress::Progress;
 
 /// Of a run in which not everybody connected, or somebody's session ended early.
