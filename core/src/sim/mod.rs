@@ -22,6 +22,7 @@ pub mod oracle;
 pub mod peer;
 mod port;
 mod queue;
+pub mod queues;
 pub mod scenario;
 pub mod source;
 pub mod world;
