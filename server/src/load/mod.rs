@@ -58,7 +58,7 @@ pub use self::limits::{CHURN_MAX, PPS_MAX, RATE_MAX, SECONDS_MAX, SESSIONS_MAX, 
 use self::pace::Talk;
 pub use self::report::Report;
 use self::report::{Asked, Reading, Readings};
-use self::signalling::{Churn, Posters, Posting, Reasons, delete_all};
+use self::signalling::{Churn, Made, Posters, Posting, Reasons, delete_all};
 use self::sockets::Place;
 pub use self::stamp::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
 use crate::process::Process;
@@ -288,7 +288,7 @@ struct Load<'a> {
     stop: Arc<AtomicBool>,
     failures: Reasons,
     /// What is to be deleted, and where.
-    resources: Vec<(Arc<Target>, Vec<(u32, String)>)>,
+    resources: Vec<(Arc<Target>, Vec<Made>)>,
     /// Sessions that left, each for another to come.
     churned: u32,
     /// Sessions that cannot be deleted.
@@ -485,9 +485,9 @@ impl<'a> Load<'a> {
             self.churned = churned;
             self.left += posted.unknown_resources;
             self.failures.add(posted.reasons);
-            self.resources
-                .iter_mut()
-                .for_each(|(_, resources)| resources.clone_from(&posted.resources));
+            if let Some((_, resources)) = self.resources.last_mut() {
+                *resources = posted.resources;
+            }
         }
         [start, middle, end]
     }

@@ -73,13 +73,21 @@ pub(super) struct Posting {
     pub(super) stop: Arc<AtomicBool>,
 }
 
+/// What the server made for a session.
+#[derive(Clone, Debug)]
+pub(super) struct Made {
+    session: u32,
+    /// To be deleted in the end.
+    path: String,
+}
+
 /// What came of them.
 #[derive(Debug, Default)]
 pub(super) struct Posted {
     /// Sessions that were answered and handed to the engine.
     pub(super) answered: u64,
-    /// Paths of what the server made, and for which session.
-    pub(super) resources: Vec<(u32, String)>,
+    /// What the server made.
+    pub(super) resources: Vec<Made>,
     /// Sessions whose resource is not known, or not on that server.
     pub(super) unknown_resources: u64,
     pub(super) reasons: Reasons,
@@ -136,10 +144,10 @@ pub(super) struct Churn {
 
 impl Churn {
     /// `resources` are those of all sessions.
-    pub(super) fn start(posting: Posting, resources: Vec<(u32, String)>, until: Timestamp) -> Self {
+    pub(super) fn start(posting: Posting, resources: Vec<Made>, until: Timestamp) -> Self {
         let mut places = vec![None; posting.sessions.len()];
-        for (session, resource) in resources {
-            places[session as usize] = Some(resource);
+        for Made { session, path } in resources {
+            places[session as usize] = Some(path);
         }
         let (resources, begun) = (Arc::new(Mutex::new(places)), Arc::default());
         let posting = Arc::new(posting);
@@ -173,7 +181,12 @@ impl Churn {
             .unwrap_or_else(PoisonError::into_inner);
         let left = (0..).zip(places.drain(..));
         posted.resources = left
-            .filter_map(|(session, resource)| Some((session, resource?)))
+            .filter_map(|(session, path)| {
+                Some(Made {
+                    session,
+                    path: path?,
+                })
+            })
             .collect();
         (self.begun.load(Ordering::Relaxed), posted)
     }
@@ -220,18 +233,18 @@ impl Turns {
                 }
                 Err(reason) => posted.reasons.note(reason, 1),
             }
-            let resource = posted.resources.pop().map(|(_, resource)| resource);
-            self.exchange(session, resource);
+            let made = posted.resources.pop().map(|resource| resource.path);
+            self.exchange(session, made);
         }
     }
 
-    /// Puts a resource in the place of a session's, and gives that.
-    fn exchange(&self, session: u32, resource: Option<String>) -> Option<String> {
+    /// Puts the path of a resource in the place of a session's, and gives that.
+    fn exchange(&self, session: u32, path: Option<String>) -> Option<String> {
         let places = &mut self
             .resources
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut places[session as usize], resource)
+        std::mem::replace(&mut places[session as usize], path)
     }
 }
 
@@ -286,7 +299,7 @@ async fn post(
     }
     let location = reply.location.as_deref();
     match location.and_then(|location| posting.target.url.resolve(location)) {
-        Some(resource) => posted.resources.push((session, resource)),
+        Some(path) => posted.resources.push(Made { session, path }),
         None => posted.unknown_resources += 1,
     }
     let mut answer = Answer::read(&reply.body).map_err(|error| error.to_string())?;
@@ -346,11 +359,11 @@ fn refusal(reply: &Reply) -> String {
 }
 
 /// Ends what the server made; how many of them it may still have.
-pub(super) async fn delete_all(target: &Arc<Target>, resources: Vec<(u32, String)>) -> u64 {
+pub(super) async fn delete_all(target: &Arc<Target>, resources: Vec<Made>) -> u64 {
     let total = resources.len() as u64;
     let count = resources.len().min(POSTERS_MAX);
     let next = Arc::new(AtomicU32::new(0));
-    let resources: Arc<[(u32, String)]> = resources.into();
+    let resources: Arc<[Made]> = resources.into();
     let deleted = Arc::new(AtomicU32::new(0));
     let mut workers = JoinSet::new();
     for _ in 0..count {
@@ -363,10 +376,10 @@ pub(super) async fn delete_all(target: &Arc<Target>, resources: Vec<(u32, String
         workers.spawn(async move {
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed) as usize;
-                let Some((_, resource)) = resources.get(index) else {
+                let Some(resource) = resources.get(index) else {
                     return;
                 };
-                let is_gone = delete(&mut client, resource).await;
+                let is_gone = delete(&mut client, &resource.path).await;
                 deleted.fetch_add(is_gone.into(), Ordering::Relaxed);
             }
         });
