@@ -26,6 +26,9 @@ use antiphon_core::relay::Relay;
 use antiphon_core::rng::Seed;
 use antiphon_core::sdp::{Offer, Purpose};
 use antiphon_core::sim::churn::Churn;
+use antiphon_core::sim::link::Impairment;
+use antiphon_core::sim::peer::{PeerSpec, ScriptedPeer, Speech};
+use antiphon_core::sim::world as simulated;
 use antiphon_core::voice::config::TurnConfig;
 use antiphon_core::voice::echo::EchoGuard;
 use antiphon_core::voice::features::{ANALYSED_SAMPLES, Analyser, Side};
@@ -280,6 +283,36 @@ fn a_connected_audio_session_holds_at_most_24_kilobytes() {
     let bytes = (before.bytes - COUNT.get().bytes) / SESSIONS;
     println!("{bytes} bytes of Rust heap a connected audio session");
     assert!((1..=BYTES_MAX).contains(&bytes), "{bytes} bytes a session");
+}
+
+/// The fourth driver: shard, pump, its queues, the ways and the clients at their ends. Only checks of consent, of which
+/// each client makes four in these 10 s, are put together piece by piece.
+#[test]
+fn a_simulated_packet_allocates_nothing() {
+    const PEERS: u32 = 4;
+    let mut world = simulated::World::new(simulated::Options::new(3));
+    let seed = Seed::new([3; 32]);
+    for number in 0..PEERS {
+        let mut spec = PeerSpec::new(number);
+        (spec.speech, spec.hears) = (Some(Speech::Monologue), true);
+        let way = || vec![Impairment::Delay(FRAME)];
+        world.join(simulated::Join {
+            peer: Box::new(ScriptedPeer::new(spec, &seed)),
+            role: Role::Echo,
+            shard: 0,
+            up: way(),
+            down: way(),
+            ipv6: false,
+        });
+    }
+    world.run_for(Duration::from_secs(30));
+    let sent = |world: &simulated::World| world.stats().map(|stats| stats.rtp_sent).sum::<u64>();
+    let (before, packets) = (COUNT.get().calls, sent(&world));
+    world.run_for(Duration::from_secs(10));
+    let (allocations, packets) = (COUNT.get().calls - before, sent(&world) - packets);
+    println!("{allocations} allocations for {packets} packets echoed");
+    assert!(packets >= u64::from(PEERS) * 499, "{packets}");
+    assert!(allocations <= u64::from(PEERS) * 5 * 10, "{allocations}");
 }
 
 /// Fifty clients a second come, talk and go, by the shards' own tables and by all that is allocated, the simulator's
