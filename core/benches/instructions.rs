@@ -7,13 +7,34 @@
 //! cargo bench --workspace --bench instructions -- --write   makes the figures the baseline
 //! ```
 //!
-//! The program runs itself under valgrind once a case, and collects only inside `measured_*`. Sessions come of real
-//! handshakes with str0m peers, packets are what those peers sealed, and what the shard sends is consumed as the pump
-//! consumes it. To see where the instructions go, do by hand what `count` does, with `--callgrind-out-file=FILE`, and
-//! give the file to `callgrind_annotate`.
+//! The program runs itself under valgrind once a case, and collects only inside `measured_*`, or, of a handshake, in
+//! the pump's turns. Sessions come of real handshakes with str0m peers, packets are what those peers sealed, and what
+//! the shard sends is consumed as the pump consumes it. To see where the instructions go, do by hand what `count`
+//! does, with `--callgrind-out-file=FILE`, and give the file to `callgrind_annotate`.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
+/// The shard's own, compiled here once more: were it called from outside as well, the shard's calls would be others.
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the shard and its tests use the rest"
+)]
+#[path = "../src/shard/wheel.rs"]
+mod wheel;
+/// What that needs of the crate it is of.
+mod rng {
+    #[cfg(test)]
+    pub(crate) use antiphon_core::rng::Seed;
+}
+/// The same.
+mod time {
+    pub(crate) use antiphon_core::time::Timestamp;
+
+    pub(crate) fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+        one.into_iter().chain(other).min()
+    }
+}
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -35,6 +56,7 @@ use str0m::media::{Direction, MediaKind};
 
 use crate::support::recording::{Delivery, Packet, deliver};
 use crate::support::{World, publisher};
+use crate::wheel::Wheel;
 
 const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.baseline");
 /// Growth over the baseline that fails: compilers and cipher libraries move counts by less.
@@ -54,6 +76,10 @@ const SAME: &[(&str, &str)] = &[
 const WARM_UP: usize = 100;
 /// Packets counted.
 const COUNTED: usize = 2_000;
+/// The same where each goes to a hundred.
+const COUNTED_OF_MANY: usize = 200;
+/// Sessions that connect.
+const JOINS: usize = 20;
 const PAYLOAD_BYTES: usize = 100;
 const PACKET_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -61,14 +87,19 @@ const USAGE: &str = "usage: instructions [--check | --write | --case NAME]";
 
 /// Runs under valgrind, by the names they are called with.
 const CASES: &[(&str, fn())] = &[
-    ("received", || publish(0, 1)),
-    ("fan-out-1", || publish(1, 1)),
-    ("fan-out-11", || publish(11, 1)),
-    ("fan-out-1-of-20", || publish(1, 20)),
+    ("received", || publish(0, 1, COUNTED)),
+    ("fan-out-1", || publish(1, 1, COUNTED)),
+    ("fan-out-10", || publish(10, 1, COUNTED)),
+    ("fan-out-100", || publish(100, 1, COUNTED_OF_MANY)),
+    ("fan-out-1-of-20", || publish(1, 20, COUNTED)),
     ("echo", || echo(1)),
     ("echo-20", || echo(20)),
-    ("unknown-source", unknown_source),
+    ("unknown-source", || refused(false)),
+    ("known-source", || refused(true)),
     ("check", check),
+    ("handshake", handshake),
+    ("timer-moved", timer_moved),
+    ("timer-fired", timer_fired),
     ("idle-turn", idle_turn),
     ("open-128", || open(ProfileName::AeadAes128Gcm)),
     ("open-256", || open(ProfileName::AeadAes256Gcm)),
@@ -107,8 +138,8 @@ fn run_case(name: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// One publisher of an audio track and so many subscribers, who could receive `sections` of them.
-fn publish(subscribers: usize, sections: usize) {
+/// So many packets of one publisher of an audio track to so many subscribers, who could receive `sections` of them.
+fn publish(subscribers: usize, sections: usize, count: usize) {
     let mut world = World::new(1);
     let peer = world.join(&[(MediaKind::Audio, Direction::SendOnly)], publisher(1, 1));
     for _ in 0..subscribers {
@@ -121,11 +152,11 @@ fn publish(subscribers: usize, sections: usize) {
         world.join_with(&offered, role, |config| config, &tracks);
     }
     world.connect_all();
-    let packets = record(&mut world, peer);
+    let packets = record(&mut world, peer, count);
     let sent = measure(world, packets);
     assert_eq!(
         sent.media,
-        COUNTED * subscribers,
+        count * subscribers,
         "a packet to each subscriber"
     );
 }
@@ -136,7 +167,7 @@ fn echo(tracks: usize) {
     let sections = vec![(MediaKind::Audio, Direction::SendRecv); tracks];
     let peer = world.join(&sections, Role::Echo);
     world.connect_all();
-    let packets = record(&mut world, peer);
+    let packets = record(&mut world, peer, COUNTED);
     assert_eq!(
         measure(world, packets).media,
         COUNTED,
@@ -144,19 +175,27 @@ fn echo(tracks: usize) {
     );
 }
 
-fn unknown_source() {
+/// Packets that are refused: of a source that nobody proved, or of a session's own, which must be found first. Those
+/// name more contributing sources than they are long.
+fn refused(is_known: bool) {
     let mut world = World::new(1);
     let peer = world.join(&[(MediaKind::Audio, Direction::SendRecv)], Role::Echo);
     world.connect_all();
-    let mut packets = record(&mut world, peer);
+    let mut packets = record(&mut world, peer, COUNTED);
     for packet in &mut packets {
-        packet.source = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
+        if is_known {
+            packet.contents[0] |= 0x0f;
+            packet.contents.truncate(40);
+        } else {
+            packet.source = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
+        }
     }
-    assert_eq!(
-        measure(world, packets).media,
-        0,
-        "nothing comes back to a stranger"
-    );
+    let refused = |shard: &Shard| shard.stats().drops.iter().sum::<u64>();
+    let before = refused(world.shard());
+    let all = packets.len() as u64;
+    let (world, sent) = measure_in(world, packets);
+    assert_eq!(refused(world.shard()) - before, all, "all are refused");
+    assert_eq!(sent.media, 0, "nothing comes of it");
 }
 
 /// A repeated connectivity check, answered; it puts off the end of consent, so the session's timer moves.
@@ -183,6 +222,70 @@ fn check() {
         COUNTED,
         "every check is answered"
     );
+}
+
+/// All that a shard does for sessions to come up: opened, checked, shaken hands with. Counted in `turn_pump`.
+fn handshake() {
+    let mut world = World::new(1);
+    for _ in 0..JOINS {
+        world.join(&[(MediaKind::Audio, Direction::SendRecv)], Role::Echo);
+    }
+    world.connect_all();
+    let connected = world.shard().stats().sessions_connected;
+    assert_eq!(connected as usize, JOINS);
+}
+
+/// Sessions on a wheel.
+const TIMERS: u32 = 1_000;
+
+/// A check puts off the end of consent, as it does in a shard of a thousand.
+fn timer_moved() {
+    let mut timers = Wheel::new();
+    let deadline = |number: u64| Timestamp::from_millis(29_000 + number);
+    for slot in 0..TIMERS {
+        timers.arm(slot, Some(deadline(slot.into())));
+    }
+    let moves: Vec<_> = (0..COUNTED as u64)
+        .map(|number| {
+            let slot = (number * 7) as u32 % TIMERS;
+            (slot, deadline(u64::from(TIMERS) + number))
+        })
+        .collect();
+    measured_moves(&mut timers, &moves);
+}
+
+#[inline(never)]
+fn measured_moves(timers: &mut Wheel, moves: &[(u32, Timestamp)]) {
+    for (slot, deadline) in moves {
+        timers.arm(*slot, Some(*deadline));
+        std::hint::black_box(timers.next());
+    }
+}
+
+/// What is due soon is set, comes due and is set again.
+fn timer_fired() {
+    let mut timers = Wheel::new();
+    for slot in 0..TIMERS {
+        let ahead = 20 + u64::from(slot) % 400;
+        timers.arm(slot, Some(Timestamp::from_millis(ahead)));
+    }
+    assert_eq!(measured_fires(&mut timers), COUNTED);
+}
+
+#[inline(never)]
+fn measured_fires(timers: &mut Wheel) -> usize {
+    let mut fired = 0;
+    while fired < COUNTED {
+        let Some(now) = timers.next() else { break };
+        while let Some(slot) = timers.pop_due(now) {
+            timers.arm(slot, Some(now + Duration::from_millis(100)));
+            fired += 1;
+            if fired == COUNTED {
+                break;
+            }
+        }
+    }
+    fired
 }
 
 /// A turn of the pump with nothing to do, among 100 sessions.
@@ -289,12 +392,12 @@ fn measured_open(keys: &Inbound, packets: &mut [SealedPacket]) {
 }
 
 /// What a peer's next packets look like on the wire, its tracks in turn; the shard has not seen them.
-fn record(world: &mut World, peer: usize) -> Vec<Delivery> {
+fn record(world: &mut World, peer: usize, count: usize) -> Vec<Delivery> {
     let connected = |event: &Event| matches!(event, Event::Connected { .. });
     assert!(world.events.iter().any(connected), "the handshake is done");
     let tracks = world.mids(peer).len();
     let interval = PACKET_INTERVAL / tracks as u32;
-    world.record_media(peer, WARM_UP + COUNTED, interval, |number| Packet {
+    world.record_media(peer, WARM_UP + count, interval, |number| Packet {
         section: number as usize % tracks,
         time: number / tracks as u32 * 960,
         marker: false,
@@ -309,7 +412,11 @@ struct Sent {
     control: usize,
 }
 
-fn measure(mut world: World, mut deliveries: Vec<Delivery>) -> Sent {
+fn measure(world: World, deliveries: Vec<Delivery>) -> Sent {
+    measure_in(world, deliveries).1
+}
+
+fn measure_in(mut world: World, mut deliveries: Vec<Delivery>) -> (World, Sent) {
     let (warm_up, counted) = deliveries.split_at_mut(WARM_UP);
     for delivery in warm_up {
         deliver(world.pump.shard_mut(), delivery);
@@ -319,10 +426,11 @@ fn measure(mut world: World, mut deliveries: Vec<Delivery>) -> Sent {
     let after = world.shard().stats();
     let media = (after.rtp_sent - before.rtp_sent) as usize;
     let all = (after.datagrams_sent - before.datagrams_sent) as usize;
-    Sent {
+    let sent = Sent {
         media,
         control: all - media,
-    }
+    };
+    (world, sent)
 }
 
 /// Counted from its entry to its return: no closure in it, whose name would match too.
@@ -350,7 +458,12 @@ type Figures = BTreeMap<String, u64>;
 fn figures() -> Result<Figures, String> {
     let mut counts = BTreeMap::new();
     for (name, _) in CASES {
-        counts.insert(*name, count(name)? / COUNTED as u64);
+        let (of, within) = match *name {
+            "handshake" => (JOINS, "*turn_pump*"),
+            "fan-out-100" => (COUNTED_OF_MANY, "*measured_*"),
+            _ => (COUNTED, "*measured_*"),
+        };
+        counts.insert(*name, count(name, within)? / of as u64);
     }
     let of = |name| counts[name];
     let (open, seal) = (
@@ -360,15 +473,15 @@ fn figures() -> Result<Figures, String> {
     let figures = [
         ("received", of("received") - open),
         ("received, GCM-256", of("received")),
-        (
-            "forwarded",
-            (of("fan-out-11") - of("fan-out-1")) / 10 - seal,
-        ),
+        ("forwarded", (of("fan-out-10") - of("fan-out-1")) / 9 - seal),
         (
             "forwarded, GCM-256",
-            (of("fan-out-11") - of("fan-out-1")) / 10,
+            (of("fan-out-10") - of("fan-out-1")) / 9,
         ),
         ("forwarded to one", of("fan-out-1") - of("received") - seal),
+        ("received, to 1", of("fan-out-1") - open - seal),
+        ("received, to 10", of("fan-out-10") - open - 10 * seal),
+        ("received, to 100", of("fan-out-100") - open - 100 * seal),
         (
             "forwarded to one, 20 sections",
             of("fan-out-1-of-20") - of("received") - seal,
@@ -378,18 +491,23 @@ fn figures() -> Result<Figures, String> {
         ("opened, SRTP alone", of("open-128")),
         ("sealed, SRTP alone", of("seal-128")),
         ("unknown source refused", of("unknown-source")),
+        ("known source found and refused", of("known-source")),
+        ("a session up, handshake and all", of("handshake")),
+        ("timer moved, of 1,000", of("timer-moved")),
+        ("timer fired and set, of 1,000", of("timer-fired")),
         ("check answered, timer moved", of("check")),
         ("idle turn, 100 sessions", of("idle-turn")),
     ];
     Ok(figures.map(|(name, count)| (name.to_owned(), count)).into())
 }
 
-/// Instructions of one case inside `measured_*`.
-fn count(case: &str) -> Result<u64, String> {
+/// Instructions of one case inside the functions of a name, commonly `measured_*`.
+fn count(case: &str, within: &str) -> Result<u64, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .args(["--collect-atstart=no", "--toggle-collect=*measured_*"])
+        .arg("--collect-atstart=no")
+        .arg(format!("--toggle-collect={within}"))
         .arg(program)
         .args(["--case", case])
         .output()

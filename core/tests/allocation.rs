@@ -25,6 +25,10 @@ use antiphon_core::plan::Codec;
 use antiphon_core::relay::Relay;
 use antiphon_core::rng::Seed;
 use antiphon_core::sdp::{Offer, Purpose};
+use antiphon_core::sim::churn::Churn;
+use antiphon_core::sim::link::Impairment;
+use antiphon_core::sim::peer::{PeerSpec, ScriptedPeer, Speech};
+use antiphon_core::sim::world as simulated;
 use antiphon_core::voice::config::TurnConfig;
 use antiphon_core::voice::echo::EchoGuard;
 use antiphon_core::voice::features::{ANALYSED_SAMPLES, Analyser, Side};
@@ -279,6 +283,61 @@ fn a_connected_audio_session_holds_at_most_24_kilobytes() {
     let bytes = (before.bytes - COUNT.get().bytes) / SESSIONS;
     println!("{bytes} bytes of Rust heap a connected audio session");
     assert!((1..=BYTES_MAX).contains(&bytes), "{bytes} bytes a session");
+}
+
+/// The fourth driver: shard, pump, its queues, the ways and the clients at their ends. Only checks of consent, of which
+/// each client makes four in these 10 s, are put together piece by piece.
+#[test]
+fn a_simulated_packet_allocates_nothing() {
+    const PEERS: u32 = 4;
+    let mut world = simulated::World::new(simulated::Options::new(3));
+    let seed = Seed::new([3; 32]);
+    for number in 0..PEERS {
+        let mut spec = PeerSpec::new(number);
+        (spec.speech, spec.hears) = (Some(Speech::Monologue), true);
+        let way = || vec![Impairment::Delay(FRAME)];
+        world.join(simulated::Join {
+            peer: Box::new(ScriptedPeer::new(spec, &seed)),
+            role: Role::Echo,
+            shard: 0,
+            up: way(),
+            down: way(),
+            ipv6: false,
+        });
+    }
+    world.run_for(Duration::from_secs(30));
+    let sent = |world: &simulated::World| world.stats().map(|stats| stats.rtp_sent).sum::<u64>();
+    let (before, packets) = (COUNT.get().calls, sent(&world));
+    world.run_for(Duration::from_secs(10));
+    let (allocations, packets) = (COUNT.get().calls - before, sent(&world) - packets);
+    println!("{allocations} allocations for {packets} packets echoed");
+    assert!(packets >= u64::from(PEERS) * 499, "{packets}");
+    assert!(allocations <= u64::from(PEERS) * 5 * 10, "{allocations}");
+}
+
+/// Fifty clients a second come, talk and go, by the shards' own tables and by all that is allocated, the simulator's
+/// books included: what a session leaves behind, 4,500 leave 4,500 times.
+#[test]
+fn churn_leaves_nothing_behind_and_takes_no_more_memory_with_time() {
+    /// After as long as consent lasts, as many lie about as ever will.
+    const SETTLED: u64 = 40;
+    const WINDOW: u64 = 25;
+    const GROWTH_PERCENT_MAX: i64 = 8;
+    let lasts = Duration::from_secs(SETTLED + 2 * WINDOW);
+    let (before, mut most) = (COUNT.get().bytes, [0; 2]);
+    let outcome = Churn::new(11, lasts).run(|standing| {
+        let second = standing.at.as_secs();
+        if let Some(settled) = second.checked_sub(SETTLED + 1) {
+            let window = &mut most[(settled / WINDOW) as usize];
+            *window = (COUNT.get().bytes - before).max(*window);
+        }
+    });
+    assert_eq!(outcome.findings, []);
+    assert_eq!(outcome.end.opened, 50 * (SETTLED + 2 * WINDOW));
+    assert!(outcome.packets_heard > 100_000, "{outcome:?}");
+    println!("{most:?} bytes at most in two windows of {WINDOW} s");
+    let growth = (most[1] - most[0]) * 100 / most[0];
+    assert!(growth <= GROWTH_PERCENT_MAX, "{most:?}: {growth} % more");
 }
 
 /// P4, with what all allowed media sections together may hold: they are counted, not measured by the input.

@@ -72,17 +72,50 @@ async fn drive<E: FnMut(Event)>(
     stopped: &AtomicBool,
     woken: &Receiver<()>,
 ) {
+    let mut alarm = Alarm::new();
     while !stopped.load(Ordering::Acquire) {
         let now = port.now();
         match turner.turn(now, port) {
             Turn::Wait { deadline, writable } if deadline.is_none_or(|deadline| deadline > now) => {
-                port.wait(deadline, writable, woken).await;
+                alarm.set(deadline, &port.clock);
+                port.wait(&mut alarm, writable, woken).await;
             }
             // Lets the reactor look at its sockets between turns.
             Turn::Again | Turn::Wait { .. } => future::yield_now().await,
         }
     }
     turner.finish(port);
+}
+
+/// One timer, kept from wait to wait: the reactor's books are only touched when the deadline is another.
+struct Alarm {
+    timer: Timer,
+    deadline: Option<Timestamp>,
+}
+
+impl Alarm {
+    fn new() -> Self {
+        Self {
+            timer: Timer::never(),
+            deadline: None,
+        }
+    }
+
+    fn set(&mut self, deadline: Option<Timestamp>, clock: &Clock) {
+        if self.deadline == deadline {
+            return;
+        }
+        self.deadline = deadline;
+        match deadline {
+            Some(deadline) => self.timer.set_at(clock.epoch().instant(deadline)),
+            None => self.timer = Timer::never(),
+        }
+    }
+
+    async fn ring(&mut self) {
+        (&mut self.timer).await;
+        self.deadline = None;
+    }
 }
 
 struct SmolPort<E> {
@@ -100,7 +133,7 @@ struct SmolPort<E> {
 
 impl<E> SmolPort<E> {
     /// Any of these may also end without cause, which costs a turn that finds nothing to do.
-    async fn wait(&self, deadline: Option<Timestamp>, writable: bool, woken: &Receiver<()>) {
+    async fn wait(&self, alarm: &mut Alarm, writable: bool, woken: &Receiver<()>) {
         let readable = async { drop(self.readiness.readable().await) };
         let writable = async {
             if writable {
@@ -112,11 +145,7 @@ impl<E> SmolPort<E> {
         let command = async {
             woken.recv().await.ok();
         };
-        let at = |deadline| Timer::at(self.clock.epoch().instant(deadline));
-        let timer = async {
-            deadline.map_or_else(Timer::never, at).await;
-        };
-        readable.or(writable).or(command).or(timer).await;
+        readable.or(writable).or(command).or(alarm.ring()).await;
     }
 }
 

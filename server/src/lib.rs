@@ -29,6 +29,7 @@ pub mod negotiate;
 mod page;
 pub mod place;
 pub mod problem;
+mod process;
 mod progress;
 pub mod rate;
 pub mod replay;

@@ -14,12 +14,15 @@
 //! Sessions make their keys by a scripted handshake (`session::transport::scripted`), not by DTLS, whose bytes come
 //! from the operating system. Nothing here is secure, and nothing here is part of a server's packet path.
 
+pub mod churn;
 pub mod hostile;
 pub mod link;
+mod members;
 pub mod oracle;
 pub mod peer;
 mod port;
 mod queue;
+pub mod queues;
 pub mod scenario;
 pub mod source;
 pub mod world;

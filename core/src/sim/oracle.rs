@@ -271,7 +271,7 @@ pub(super) fn judge_end(run: &mut Run<'_>, outcome: &mut Outcome) {
     outcome.stats = totals(&world.stats().collect::<Vec<_>>());
 }
 
-fn totals(all: &[ShardStats]) -> Totals {
+pub(super) fn totals(all: &[ShardStats]) -> Totals {
     let sum = |figure: fn(&ShardStats) -> u64| all.iter().map(figure).sum();
     Totals {
         received: sum(|stats| stats.datagrams_received),

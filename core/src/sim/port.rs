@@ -44,6 +44,11 @@ pub(super) struct SimPort {
     pub(super) outbound: VecDeque<u32>,
     /// The socket takes nothing: its buffer is full.
     pub(super) clogged: bool,
+    /// The sends, counted from 0, that find it so though it is not clogged.
+    pub(super) full_sends: &'static [u64],
+    sends: u64,
+    /// Sends that found it full.
+    pub(super) blocked: u64,
     /// The world's, lent for the turn.
     pub(super) pool: Pool,
     /// To and from the other shards.
@@ -64,6 +69,9 @@ impl SimPort {
             events: VecDeque::new(),
             outbound: VecDeque::new(),
             clogged: false,
+            full_sends: &[],
+            sends: 0,
+            blocked: 0,
             pool: Pool::default(),
             relays,
             loses: |_| false,
@@ -133,7 +141,12 @@ impl Port for SimPort {
     }
 
     fn send(&mut self, batch: &mut TransmitBatch) {
-        if self.clogged {
+        if batch.is_empty() {
+            return;
+        }
+        self.sends += 1;
+        if self.clogged || self.full_sends.contains(&(self.sends - 1)) {
+            self.blocked += 1;
             return;
         }
         for (meta, contents) in batch.iter() {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::hostile::{Sight, Stranger};
 use super::link::{Impairment, Link};
+use super::members::Members;
 use super::peer::{Answer, Outbox, Peer};
 pub use super::port::Cut;
 use super::port::SimPort;
@@ -131,6 +132,8 @@ struct Host {
     is_touched: bool,
     /// When it next looks at its socket.
     looks_at: Option<Timestamp>,
+    /// Turns that it made because its deadline had come.
+    timer_turns: u64,
 }
 
 /// Shards, members, strangers, and one clock.
@@ -142,7 +145,7 @@ pub struct World {
     pool: Pool,
     hosts: Vec<Host>,
     relays: RelayLanes,
-    members: Vec<Member>,
+    members: Members,
     strangers: Vec<Stranger>,
     sight: Option<Sight>,
     /// Sockets take nothing until then.
@@ -189,6 +192,7 @@ impl World {
                 deadline: None,
                 is_touched: false,
                 looks_at: None,
+                timer_turns: 0,
             }
         };
         Self {
@@ -198,7 +202,7 @@ impl World {
             now: Timestamp::from_millis(1),
             queue: Queue::default(),
             pool: Pool::default(),
-            members: Vec::new(),
+            members: Members::default(),
             strangers: Vec::new(),
             sight: None,
             clogged_until: None,
@@ -227,27 +231,37 @@ impl World {
         &self.seed
     }
 
-    /// Everybody who ever joined, by number.
+    /// Everybody who joined, by number; of a world that [let go](Self::release) of some, those who came after them.
     #[must_use]
     pub fn members(&self) -> &[Member] {
-        &self.members
+        self.members.as_slice()
+    }
+
+    /// Lets go of the first members as long as each is gone for good: its session closed so long ago that nothing of
+    /// it is under way any more. They may not be spoken of from then on.
+    pub fn release(&mut self, after: Duration) -> impl Iterator<Item = Member> {
+        let now = self.now;
+        self.members.release(move |member| {
+            let closed = member.closed.is_some_and(|(at, _)| now.since(at) >= after);
+            closed && !member.is_present
+        })
     }
 
     /// One of them.
     #[must_use]
     pub fn member(&self, id: MemberId) -> &Member {
-        &self.members[id.0 as usize]
+        &self.members[id.0]
     }
 
     /// One of them, to change its peer.
     pub fn member_mut(&mut self, id: MemberId) -> &mut Member {
-        &mut self.members[id.0 as usize]
+        &mut self.members[id.0]
     }
 
     /// The number the next to join will have.
     #[must_use]
     pub fn next_member(&self) -> MemberId {
-        MemberId(self.members.len() as u32)
+        MemberId(self.members.next())
     }
 
     /// What no correct server does, as the world saw it.
@@ -287,6 +301,11 @@ impl World {
     /// When each shard wants to be woken.
     pub fn deadlines(&self) -> impl Iterator<Item = Option<Timestamp>> {
         self.hosts.iter().map(|host| host.pump.shard().deadline())
+    }
+
+    /// How often each shard was woken because its deadline had come, and nothing before it.
+    pub fn timer_turns(&self) -> impl Iterator<Item = u64> {
+        self.hosts.iter().map(|host| host.timer_turns)
     }
 
     /// The bugs of each shard, to plant some.
@@ -369,7 +388,7 @@ impl World {
         self.strangers.clear();
         self.sight = None;
         self.clogged_until = None;
-        for member in &mut self.members {
+        for member in self.members.iter_mut() {
             member.up.heal();
             member.down.heal();
         }
@@ -383,17 +402,17 @@ impl World {
     /// A client leaves and says so to its session.
     pub fn leave(&mut self, id: MemberId) {
         self.with_peer(id.0, |peer, now, out| peer.close(now, out));
-        self.members[id.0 as usize].is_present = false;
+        self.members[id.0].is_present = false;
     }
 
     /// A client is gone without a word.
     pub fn vanish(&mut self, id: MemberId) {
-        self.members[id.0 as usize].is_present = false;
+        self.members[id.0].is_present = false;
     }
 
     /// The server closes a client's session, as a DELETE does.
     pub fn close(&mut self, id: MemberId) {
-        let member = &self.members[id.0 as usize];
+        let member = &self.members[id.0];
         if let (Some(session), None) = (member.session, member.closed) {
             let reason = CloseReason::Requested;
             self.command(member.shard, Command::Close { session, reason });
@@ -402,14 +421,14 @@ impl World {
 
     /// A client's NAT gives it another address; what is sent to the old one is lost.
     pub fn rebind(&mut self, id: MemberId) {
-        let member = &mut self.members[id.0 as usize];
+        let member = &mut self.members[id.0];
         member.rebinds += 1;
         member.address = address(id, member.rebinds, member.address.is_ipv6());
     }
 
     /// A client restarts ICE.
     pub fn restart(&mut self, id: MemberId) {
-        let member = &mut self.members[id.0 as usize];
+        let member = &mut self.members[id.0];
         if member.session.is_some() && member.closed.is_none() && member.restarted.is_none() {
             member.restarted = Some(member.peer.restart());
             self.queue
@@ -465,6 +484,7 @@ impl World {
                 .deadline
                 .is_some_and(|deadline| deadline <= self.now)
             {
+                self.hosts[host].timer_turns += 1;
                 self.turn(host, 0);
             }
         }
@@ -557,7 +577,7 @@ impl World {
             ));
         }
         let is_rtp = classify(&flying.contents) == Class::Rtp;
-        let owner = owner(destination).and_then(|id| self.members.get_mut(id.0 as usize));
+        let owner = owner(destination).and_then(|id| self.members.get_mut(id.0));
         let Some(member) = owner else {
             let finding = format!(
                 "{}: a datagram went to {destination}, who proved nothing",
@@ -612,7 +632,7 @@ impl World {
             return;
         }
         let found = owner(destination).map(|id| id.0);
-        let member = found.and_then(|number| self.members.get(number as usize));
+        let member = found.and_then(|number| self.members.get(number));
         let is_there =
             member.is_some_and(|member| member.address == destination && member.is_present);
         if let (Some(number), true) = (found, is_there) {
@@ -621,8 +641,7 @@ impl World {
                 peer.handle_datagram(now, &mut contents, out);
             });
             self.pool.at_mut(place).contents = contents;
-        } else if let Some(member) = found.and_then(|number| self.members.get_mut(number as usize))
-        {
+        } else if let Some(member) = found.and_then(|number| self.members.get_mut(number)) {
             let is_rtp = classify(&self.pool.at(place).contents) == Class::Rtp;
             member.rtp_lost_down += u64::from(is_rtp);
         }
@@ -630,7 +649,10 @@ impl World {
     }
 
     fn wake(&mut self, number: u32) {
-        let member = &mut self.members[number as usize];
+        let Some(member) = self.members.get_mut(number) else {
+            // It was let go of.
+            return;
+        };
         if member.armed.is_some_and(|armed| armed > self.now) {
             // Another wish came first; that one's turn comes.
             return;
@@ -653,7 +675,7 @@ impl World {
         number: u32,
         call: impl FnOnce(&mut dyn Peer, Timestamp, &mut Outbox<'_>),
     ) {
-        let member = &mut self.members[number as usize];
+        let member = &mut self.members[number];
         if !member.is_present {
             return;
         }
@@ -675,7 +697,7 @@ impl World {
         for place in sent.drain(..) {
             let flying = self.pool.at(place);
             let is_rtp = classify(&flying.contents) == Class::Rtp;
-            let member = &mut self.members[number as usize];
+            let member = &mut self.members[number];
             let arrivals = member.up.pass(self.now, flying.contents.len());
             member.rtp_lost_up += u64::from(is_rtp && arrivals.iter().next().is_none());
             self.schedule(place, arrivals);
@@ -685,7 +707,7 @@ impl World {
     }
 
     fn arm(&mut self, number: u32) {
-        let member = &mut self.members[number as usize];
+        let member = &mut self.members[number];
         let Some(deadline) = member.peer.deadline().filter(|_| member.is_present) else {
             return;
         };
@@ -723,7 +745,7 @@ impl World {
     }
 
     fn pass_offer(&mut self, number: u32) {
-        let member = &self.members[number as usize];
+        let member = &self.members[number];
         let (shard, request) = (member.shard, RequestId(number.into()));
         let command = match (member.session, &member.restarted) {
             (Some(session), Some(ice)) => Command::Restart {
@@ -741,7 +763,7 @@ impl World {
     }
 
     fn pass_answer(&mut self, number: u32) {
-        let member = &mut self.members[number as usize];
+        let member = &mut self.members[number];
         if let Some(answer) = member.answer.take() {
             self.with_peer(number, |peer, now, out| peer.on_answer(now, &answer, out));
         } else if let Some(ice) = member.restarted.take() {
@@ -756,7 +778,7 @@ impl World {
                 session,
                 local,
             } => {
-                let member = &mut self.members[request.0 as usize];
+                let member = &mut self.members[request.0 as u32];
                 let server = match member.address {
                     SocketAddr::V4(_) => SERVER_V4,
                     SocketAddr::V6(_) => SERVER_V6,
@@ -770,10 +792,10 @@ impl World {
                 self.answer(request);
             }
             Event::Restarted { request, ice } => {
-                self.members[request.0 as usize].restarted = Some(ice);
+                self.members[request.0 as u32].restarted = Some(ice);
                 self.answer(request);
             }
-            Event::Rejected { request, .. } => self.members[request.0 as usize].restarted = None,
+            Event::Rejected { request, .. } => self.members[request.0 as u32].restarted = None,
             Event::Connected { session, .. } => {
                 let members = &mut self.members.iter_mut();
                 if let Some(member) = members.rfind(|member| member.session == Some(session)) {

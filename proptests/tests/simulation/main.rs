@@ -2,6 +2,7 @@
 
 mod browser;
 mod determinism;
+mod idle;
 mod relay;
 mod swarm;
 mod traces;

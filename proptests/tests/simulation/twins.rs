@@ -1,6 +1,9 @@
 //! Each oracle's negative twin: a line of the product gone wrong, and who noticed.
 
+use std::time::Duration;
+
 use antiphon_core::bugs::Mutation;
+use antiphon_core::sim::churn::Churn;
 use antiphon_core::sim::link::{GilbertElliott, Impairment};
 use antiphon_core::sim::oracle::{Oracle, compare_calls, compare_digests};
 use antiphon_core::sim::peer::{Picture, Speech};
@@ -69,6 +72,21 @@ fn the_threshold_oracle_notices_that_nothing_is_repaired() {
     let broken = scenario.run(with(Mutation::NeverRetransmit));
     assert!(!broken.passes(Oracle::Threshold));
     assert_eq!(scenario.run(Setting::default()).findings, []);
+}
+
+#[test]
+fn churn_notices_what_sessions_leave_behind() {
+    let churn = |mutation| {
+        let mut churn = Churn::new(4, Duration::from_secs(8));
+        churn.mutation = mutation;
+        churn.run(|_| ()).findings
+    };
+    assert_eq!(churn(None), []);
+    let findings = churn(Some(Mutation::KeepPaths));
+    let leaks = findings
+        .iter()
+        .any(|finding| finding.oracle == Oracle::Leak);
+    assert!(leaks, "{findings:?}");
 }
 
 #[test]

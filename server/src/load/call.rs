@@ -40,6 +40,8 @@ pub(super) struct Call {
     greet_at: Option<Timestamp>,
     /// Until when it must be connected; `None` once it is.
     setup_until: Option<Timestamp>,
+    /// It is about to leave.
+    is_resting: bool,
 }
 
 /// What a call into a session is told, and lent.
@@ -63,6 +65,7 @@ impl Call {
             media: None,
             greet_at: None,
             setup_until: Some(now + SETUP_TIMEOUT),
+            is_resting: false,
         }
     }
 
@@ -93,6 +96,15 @@ impl Call {
     /// Greets no more: others have joined.
     pub(super) const fn end_greetings(&mut self) {
         self.greet_at = None;
+    }
+
+    /// Sends no media any more.
+    pub(super) const fn rest(&mut self) {
+        self.is_resting = true;
+    }
+
+    pub(super) const fn is_resting(&self) -> bool {
+        self.is_resting
     }
 
     /// Whether a first packet is due.

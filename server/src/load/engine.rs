@@ -1,8 +1,8 @@
-//! Drives all sessions on one thread: receives, answers, sends what is due, and naps.
+//! Drives sessions on one thread, or on several that share them out: receives, answers, sends what is due, and naps.
 //!
 //! ```text
 //! main ── Order ──▶ Engine ──▶ Outcomes
-//!                     │
+//!                     │ × threads
 //!        Pacer ───────┼──── Call (ICE, DTLS, SRTP) × sessions
 //!                     │
 //!                  Sockets
@@ -30,11 +30,11 @@ use super::call::{Agreed, Call, Turn};
 use super::description::Role;
 use super::figures::Spread;
 use super::handshake::{Credentials, Room};
-use super::limits::LISTEN_ON;
+use super::limits::{LISTEN_ON, SHARDS_MAX};
 use super::media::{Moment, OVERHEAD_BYTES};
 use super::pace::{Due, Pacer, Talk};
 use super::sockets::{Bell, Place, Sockets};
-use super::stamp::{PAYLOAD_BYTES_MAX, Stamp};
+use super::stamp::{GREETING, PAYLOAD_BYTES_MAX, Stamp};
 
 /// Units of Opus' RTP clock in a millisecond.
 const CLOCK_PER_MS: u64 = 48;
@@ -70,12 +70,18 @@ pub(super) enum Order {
     Hush,
     /// Send media between these times, and count.
     Talk { from: Timestamp, until: Timestamp },
+    /// This session is about to go: send nothing more in it, but count what comes back.
+    Rest(u32),
+    /// Forget this session; what it came to is kept.
+    Leave(u32),
 }
 
 /// What sessions send, and when.
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
     pub(super) sessions: u32,
+    /// Threads that share them.
+    pub(super) threads: u32,
     pub(super) interval: Duration,
     pub(super) talk: Talk,
     pub(super) contents: Contents,
@@ -108,6 +114,17 @@ pub(super) struct Outcome {
     pub(super) received: u64,
     /// It ended before it was told to.
     pub(super) ended: Option<Ending>,
+    /// Which of [`Outcomes::shards`] has it, once that answered.
+    pub(super) shard: Option<usize>,
+}
+
+/// One of the server's UDP addresses, and so one of its shards.
+#[derive(Clone, Debug)]
+pub(super) struct Shard {
+    /// `None`: the rest of more than a server of shards has.
+    pub(super) address: Option<SocketAddr>,
+    /// From a stamp to the kernel's receive stamp, in the media phase.
+    pub(super) round_trips: Spread,
 }
 
 /// What all sessions came to.
@@ -115,8 +132,10 @@ pub(super) struct Outcome {
 pub(super) struct Outcomes {
     /// By number; `None` of those that were not answered.
     pub(super) calls: Vec<Option<Outcome>>,
-    /// From a stamp to the kernel's receive stamp, in the media phase.
-    pub(super) round_trips: Spread,
+    /// Those that left for others to come in their places.
+    pub(super) left: Vec<Outcome>,
+    /// Where sessions found the server, in the order in which it was found there.
+    pub(super) shards: Vec<Shard>,
     /// How late packets were sent: the generator's own fault.
     pub(super) lateness: Spread,
     /// Sent more than an interval late.
@@ -131,6 +150,91 @@ pub(super) struct Outcomes {
     pub(super) opened: u64,
     /// Datagrams lost at our own sockets.
     pub(super) socket_losses: u64,
+}
+
+impl Outcomes {
+    /// All sessions, those that left included.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Outcome> {
+        self.calls.iter().flatten().chain(&self.left)
+    }
+
+    /// Round trips to all shards.
+    pub(super) fn round_trips(&self) -> Spread {
+        let mut all = Spread::default();
+        for shard in &self.shards {
+            all.add(&shard.round_trips);
+        }
+        all
+    }
+
+    /// The place of a shard's address among all.
+    fn shard_at(&mut self, address: Option<SocketAddr>) -> usize {
+        let find = |address| {
+            self.shards
+                .iter()
+                .position(|shard| shard.address == address)
+        };
+        if let Some(found) = find(address) {
+            return found;
+        }
+        if address.is_some() && self.shards.len() >= SHARDS_MAX {
+            return self.shard_at(None);
+        }
+        self.shards.push(Shard {
+            address,
+            round_trips: Spread::default(),
+        });
+        self.shards.len() - 1
+    }
+
+    /// Takes in what another thread's sessions came to; `share` says which they are.
+    fn add(&mut self, mut other: Self, share: Share) {
+        let mut places = Vec::with_capacity(other.shards.len());
+        for shard in &other.shards {
+            let place = self.shard_at(shard.address);
+            self.shards[place].round_trips.add(&shard.round_trips);
+            places.push(place);
+        }
+        let outcomes = other.calls.iter_mut().flatten().chain(&mut other.left);
+        for outcome in outcomes {
+            outcome.shard = outcome.shard.map(|shard| places[shard]);
+        }
+        for (place, outcome) in (0..).zip(other.calls) {
+            self.calls[share.session(place) as usize] = outcome;
+        }
+        self.left.append(&mut other.left);
+        self.lateness.add(&other.lateness);
+        self.late += other.late;
+        self.skipped += other.skipped;
+        self.misdelivered += other.misdelivered;
+        self.refused += other.refused;
+        self.opened += other.opened;
+        self.socket_losses += other.socket_losses;
+    }
+}
+
+/// Which sessions a thread has: each so manieth.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    thread: u32,
+    threads: u32,
+}
+
+impl Share {
+    /// How many of so many it has.
+    const fn of(self, sessions: u32) -> u32 {
+        (sessions + self.threads - 1 - self.thread) / self.threads
+    }
+
+    /// The number of the session in a place of its own.
+    const fn session(self, place: u32) -> u32 {
+        place * self.threads + self.thread
+    }
+
+    /// The place of a session that it has.
+    const fn place(self, session: u32) -> usize {
+        (session / self.threads) as usize
+    }
 }
 
 /// Counts to read while the engine runs.
@@ -148,16 +252,31 @@ pub(super) struct Progress {
 
 /// Where orders are given, from any thread.
 #[derive(Clone, Debug)]
-pub(super) struct Desk {
-    orders: Sender<Order>,
-    bell: Bell,
-}
+pub(super) struct Desk(Vec<(Sender<Order>, Bell)>);
 
 impl Desk {
-    /// Gives an order. To an engine that has panicked it is in vain: [`Engine::finish`] tells.
+    /// Gives an order to whose it is. To a thread that has panicked it is in vain: [`Engine::finish`] tells.
     pub(super) fn order(&self, order: Order) {
-        self.orders.send(order).ok();
-        self.bell.ring();
+        let session = match &order {
+            Order::Join(join) => join.session,
+            Order::Rest(session) | Order::Leave(session) => *session,
+            Order::Hush => return self.tell_all(|| Order::Hush),
+            Order::Talk { from, until } => {
+                let (from, until) = (*from, *until);
+                return self.tell_all(|| Order::Talk { from, until });
+            }
+        };
+        self.tell(session as usize % self.0.len(), order);
+    }
+
+    fn tell_all(&self, order: impl Fn() -> Order) {
+        (0..self.0.len()).for_each(|thread| self.tell(thread, order()));
+    }
+
+    fn tell(&self, thread: usize, order: Order) {
+        let (orders, bell) = &self.0[thread];
+        orders.send(order).ok();
+        bell.ring();
     }
 }
 
@@ -167,52 +286,86 @@ pub(super) struct Engine {
     pub(super) progress: Arc<Progress>,
     /// Where each session calls from.
     pub(super) addresses: Vec<SocketAddr>,
-    thread: JoinHandle<Outcomes>,
+    threads: Vec<(Share, JoinHandle<Outcomes>)>,
 }
 
 impl Engine {
-    /// Opens the sockets and starts the thread.
+    /// Opens the sockets and starts the threads.
     ///
     /// # Errors
     /// When either cannot be had.
     pub(super) fn start(
         clock: Clock,
         place: Place,
-        pace: Pace,
-        credentials: Credentials,
+        pace: &Pace,
+        credentials: &Credentials,
         seed: &Seed,
     ) -> io::Result<Self> {
-        let sockets = Sockets::open(place, pace.sessions)?;
-        let (bell, addresses) = (sockets.bell(), sockets.addresses(pace.sessions));
-        let (orders, ordered) = channel();
-        let progress = Arc::new(Progress::default());
-        let run = Run::new(clock, pace, credentials, seed.rng(), sockets, &progress);
-        let thread = thread::Builder::new().name("load".to_owned());
-        let thread = thread.spawn(move || run.until_left(&ordered))?;
-        Ok(Self {
-            desk: Desk { orders, bell },
-            progress,
-            addresses,
-            thread,
-        })
+        let any = SocketAddr::from(([0; 4], 0));
+        let mut engine = Self {
+            desk: Desk(Vec::new()),
+            progress: Arc::new(Progress::default()),
+            addresses: vec![any; pace.sessions as usize],
+            threads: Vec::new(),
+        };
+        let threads = pace.threads.min(pace.sessions);
+        for thread in 0..threads {
+            let share = Share { thread, threads };
+            let count = share.of(pace.sessions);
+            let sockets = Sockets::open(place, count)?;
+            for (place, address) in (0..).zip(sockets.addresses(count)) {
+                engine.addresses[share.session(place) as usize] = address;
+            }
+            let (orders, ordered) = channel();
+            engine.desk.0.push((orders, sockets.bell()));
+            let chances = seed.derive("thread", thread.into()).rng();
+            let run = Run::new(
+                (clock, Arc::clone(&engine.progress)),
+                share,
+                pace.clone(),
+                credentials.clone(),
+                chances,
+                sockets,
+            );
+            let named = thread::Builder::new().name(format!("load-{thread}"));
+            let handle = named.spawn(move || run.until_left(&ordered))?;
+            engine.threads.push((share, handle));
+        }
+        Ok(engine)
     }
 
-    /// Whether the thread has ended by itself, which only a bug makes it do.
+    /// Whether a thread has ended by itself, which only a bug makes it do.
     pub(super) fn has_ended(&self) -> bool {
-        self.thread.is_finished()
+        self.threads.iter().any(|(_, thread)| thread.is_finished())
     }
 
-    /// Stops sending, waits for what is under way, and ends; all other desks must be gone. `None`: it had panicked.
+    /// Stops sending, waits for what is under way, and ends; all other desks must be gone. `None`: one had panicked.
     pub(super) fn finish(self) -> Option<Outcomes> {
-        let Desk { orders, bell } = self.desk;
-        drop(orders);
-        bell.ring();
-        self.thread.join().ok()
+        let mut all = Outcomes {
+            calls: vec![None; self.addresses.len()],
+            ..Outcomes::default()
+        };
+        for (orders, bell) in self.desk.0 {
+            drop(orders);
+            bell.ring();
+        }
+        let ended = self
+            .threads
+            .into_iter()
+            .map(|(share, thread)| (share, thread.join()));
+        // All of them, before one that panicked is told of.
+        for (share, outcomes) in ended.collect::<Vec<_>>() {
+            all.add(outcomes.ok()?, share);
+        }
+        Some(all)
     }
 }
 
 struct Run {
     clock: Clock,
+    share: Share,
+    /// Its own sessions.
+    sessions: u32,
     pace: Pace,
     credentials: Credentials,
     rng: Rng,
@@ -227,6 +380,7 @@ struct Run {
     /// The media phase.
     phase: Option<(Timestamp, Timestamp)>,
     outcomes: Outcomes,
+    /// Since progress was last told.
     sent: u64,
     received: u64,
     progress: Arc<Progress>,
@@ -234,19 +388,21 @@ struct Run {
 
 impl Run {
     fn new(
-        clock: Clock,
+        (clock, progress): (Clock, Arc<Progress>),
+        share: Share,
         pace: Pace,
         credentials: Credentials,
         rng: Rng,
         sockets: Sockets,
-        progress: &Arc<Progress>,
     ) -> Self {
-        let sessions = pace.sessions as usize;
+        let sessions = share.of(pace.sessions);
         // A person talks before an agent says anything, so speech begins with the connection.
         let speech = matches!(pace.contents, Contents::Speech(_));
-        let pacer = speech.then(|| Pacer::new(clock.now(), pace.interval, pace.sessions));
+        let pacer = speech.then(|| Pacer::new(clock.now(), pace.interval, sessions));
         Self {
             clock,
+            share,
+            sessions,
             pace,
             credentials,
             rng,
@@ -259,12 +415,12 @@ impl Run {
             pacer,
             phase: None,
             outcomes: Outcomes {
-                calls: vec![None; sessions],
+                calls: vec![None; sessions as usize],
                 ..Outcomes::default()
             },
             sent: 0,
             received: 0,
-            progress: Arc::clone(progress),
+            progress,
         }
     }
 
@@ -312,16 +468,22 @@ impl Run {
             Order::Talk { from, until } => {
                 // Who speaks already goes on.
                 let pace = &self.pace;
-                let pacer = || Pacer::new(from, pace.interval, pace.sessions);
+                let pacer = || Pacer::new(from, pace.interval, self.sessions);
                 self.pacer.get_or_insert_with(pacer);
                 self.phase = Some((from, until));
             }
+            Order::Rest(session) => {
+                if let Some(call) = &mut self.calls[self.share.place(session)] {
+                    call.rest();
+                }
+            }
+            Order::Leave(session) => self.forget(self.share.place(session)),
         }
     }
 
     fn admit(&mut self, join: Join) {
-        let (now, session) = (self.clock.now(), join.session);
-        self.outcomes.calls[session as usize] = Some(Outcome {
+        let (now, session) = (self.clock.now(), self.share.place(join.session));
+        let outcome = Outcome {
             role: join.agreed.role,
             posted: join.posted,
             answered: join.answered,
@@ -330,11 +492,25 @@ impl Run {
             sent: 0,
             received: 0,
             ended: None,
-        });
+            shard: None,
+        };
+        let before = self.outcomes.calls[session].replace(outcome);
+        self.outcomes.left.extend(before);
         let call = Call::new(now, join.agreed, self.rng.u64());
-        self.due.insert((call.deadline(), session));
-        self.calls[session as usize] = Some(call);
+        self.due.insert((call.deadline(), session as u32));
+        self.calls[session] = Some(call);
         self.joining += 1;
+    }
+
+    /// Takes a session off all books but that of outcomes.
+    fn forget(&mut self, session: usize) {
+        if let Some(call) = self.calls[session].take() {
+            self.due.remove(&(call.deadline(), session as u32));
+            if call.is_joining() {
+                self.joining -= 1;
+                self.progress.failed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 
     /// While sessions join every datagram is waited for; later only what is due to be sent.
@@ -446,13 +622,18 @@ impl Run {
                     self.note_secured(session, now);
                 }
             }
+            // The server may end what we were about to.
+            Err(Ending::Closed) if call.is_resting() => self.forget(session),
             Err(ending) => self.end(session, ending),
         }
     }
 
     fn note_secured(&mut self, session: usize, now: Timestamp) {
+        let server = self.calls[session].as_ref().and_then(Call::destination);
+        let shard = server.map(|server| self.outcomes.shard_at(Some(server)));
         if let Some(outcome) = &mut self.outcomes.calls[session] {
             outcome.secured = Some(now);
+            outcome.shard = shard;
             if outcome.role == Role::Publish {
                 self.note_connected(session, now);
             }
@@ -475,13 +656,7 @@ impl Run {
     }
 
     fn end(&mut self, session: usize, ending: Ending) {
-        if let Some(call) = self.calls[session].take() {
-            self.due.remove(&(call.deadline(), session as u32));
-            if call.is_joining() {
-                self.joining -= 1;
-                self.progress.failed.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+        self.forget(session);
         if let Some(outcome) = &mut self.outcomes.calls[session] {
             outcome.ended = Some(ending);
         }
@@ -500,7 +675,7 @@ impl Run {
                 timestamp: media_time(now),
                 marker: true,
             };
-            self.send(session, moment, 0);
+            self.send(session, moment, GREETING);
         }
     }
 
@@ -528,18 +703,26 @@ impl Run {
     /// Sends a session's packet, if it is its time to talk.
     fn talk(&mut self, now: Timestamp, due: Due) {
         let talk = self.pace.talk;
-        let sends = |call: &Call| call.role() != Role::Subscribe && call.media.is_some();
+        // What is sent before the other side is known to listen may be lost by no fault of its own. An agent only says
+        // anything once it has heard something.
+        let listens =
+            |call: &Call| !call.is_joining() || matches!(self.pace.contents, Contents::Speech(_));
+        let sends = |call: &Call| {
+            call.role() != Role::Subscribe
+                && call.media.is_some()
+                && !call.is_resting()
+                && listens(call)
+        };
         let session = due.session as usize;
-        if !talk.is_on(due.session, due.interval)
-            || !self.calls[session].as_ref().is_some_and(sends)
-        {
+        let number = self.share.session(due.session);
+        if !talk.is_on(number, due.interval) || !self.calls[session].as_ref().is_some_and(sends) {
             return;
         }
         let moment = Moment {
             timestamp: media_time(due.at),
-            marker: talk.begins(due.session, due.interval),
+            marker: talk.begins(number, due.interval),
         };
-        if !self.send(session, moment, due.interval) || self.phase.is_none() {
+        if !self.send(session, moment, due.interval as u32 % GREETING) || self.phase.is_none() {
             return;
         }
         let late = now.since(due.at);
@@ -552,7 +735,7 @@ impl Run {
     }
 
     /// Seals and queues one packet.
-    fn send(&mut self, session: usize, moment: Moment, number: u64) -> bool {
+    fn send(&mut self, session: usize, moment: Moment, number: u32) -> bool {
         let Some(call) = &mut self.calls[session] else {
             return false;
         };
@@ -562,8 +745,8 @@ impl Run {
         let payload = match &self.pace.contents {
             Contents::Stamps(bytes) => {
                 let stamp = Stamp {
-                    session: session as u32,
-                    packet: number as u32,
+                    session: self.share.session(session as u32),
+                    packet: number,
                     sent: self.clock.now(),
                 };
                 stamp.write(&mut self.payload[..*bytes]);
@@ -591,7 +774,9 @@ impl Run {
         let Some(outcome) = &mut self.outcomes.calls[session] else {
             return;
         };
+        let own = self.share.session(session as u32);
         let is_first = outcome.connected.is_none();
+        let mut is_greeting = false;
         let is_sampled = role != Role::Subscribe || outcome.received.is_multiple_of(SAMPLE);
         if is_first || is_sampled {
             let Some(payload) = media.open(datagram.contents) else {
@@ -603,19 +788,19 @@ impl Run {
             let is_expected = match (&self.pace.contents, role, stamp) {
                 (Contents::Speech(_), ..) => true,
                 (Contents::Stamps(_), Role::Subscribe, stamp) => stamp.is_some(),
-                (Contents::Stamps(_), _, stamp) => {
-                    stamp.is_some_and(|stamp| stamp.session == session as u32)
-                }
+                (Contents::Stamps(_), _, stamp) => stamp.is_some_and(|stamp| stamp.session == own),
             };
             if !is_expected {
                 self.outcomes.misdelivered += 1;
                 return;
             }
+            is_greeting = stamp.is_some_and(|stamp| stamp.packet == GREETING);
             // What was sent before the media phase does not belong to it.
-            if let (Some(stamp), Some((from, _))) = (stamp, self.phase)
+            if let (Some(stamp), Some((from, _)), Some(shard)) = (stamp, self.phase, outcome.shard)
                 && stamp.sent >= from
+                && !is_greeting
             {
-                self.outcomes
+                self.outcomes.shards[shard]
                     .round_trips
                     .note(datagram.received.since(stamp.sent));
             }
@@ -625,7 +810,7 @@ impl Run {
         }
         if self
             .phase
-            .is_some_and(|(from, _)| datagram.received >= from)
+            .is_some_and(|(from, _)| datagram.received >= from && !is_greeting)
         {
             outcome.received += 1;
             self.received += 1;
@@ -635,11 +820,16 @@ impl Run {
         }
     }
 
-    fn publish(&self) {
-        self.progress.sent.store(self.sent, Ordering::Relaxed);
-        self.progress
-            .received
-            .store(self.received, Ordering::Relaxed);
+    fn publish(&mut self) {
+        for (count, all) in [
+            (&mut self.sent, &self.progress.sent),
+            (&mut self.received, &self.progress.received),
+        ] {
+            let count = std::mem::take(count);
+            if count > 0 {
+                all.fetch_add(count, Ordering::Relaxed);
+            }
+        }
     }
 }
 

@@ -47,6 +47,15 @@ impl Spread {
         self.longest = self.longest.max(duration);
     }
 
+    /// Counts what another has counted.
+    pub(super) fn add(&mut self, other: &Self) {
+        for (count, more) in self.buckets.iter_mut().zip(&other.buckets) {
+            *count += more;
+        }
+        self.count += other.count;
+        self.longest = self.longest.max(other.longest);
+    }
+
     pub(super) const fn count(&self) -> u64 {
         self.count
     }
@@ -119,6 +128,12 @@ mod tests {
         }
         assert_eq!(spread.millis()["max"], 1.0);
         assert_eq!(spread.count(), 1_000);
+        let (mut low, high): (Spread, Spread) = (
+            (1..=300).map(Duration::from_micros).collect(),
+            (301..=1_000).map(Duration::from_micros).collect(),
+        );
+        low.add(&high);
+        assert_eq!(low.millis(), spread.millis());
         let long: Spread = [Duration::from_secs(9_999)].into_iter().collect();
         assert!(long.quantile(0.5).is_some());
         assert_eq!(Spread::default().quantile(0.5), None);

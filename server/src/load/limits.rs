@@ -10,6 +10,10 @@ pub const PPS_MAX: u32 = 1_000;
 pub const SECONDS_MAX: u64 = 3_600;
 /// POSTs a second; beyond, they are all due at once anyway.
 pub const RATE_MAX: f64 = 100_000.0;
+/// Threads that make packets: more than machines of servers have processors to spare.
+pub const THREADS_MAX: u32 = 64;
+/// Sessions a second that leave and come anew: what each came to is kept, 100 MB after an hour.
+pub const CHURN_MAX: u32 = 200;
 /// Bytes of a token: what fits a header line of any server.
 pub(super) const TOKEN_BYTES_MAX: usize = 4_096;
 
@@ -32,6 +36,8 @@ pub(super) const CANDIDATES_MAX: usize = 8;
 pub(super) const SETUP_TIMEOUT: Duration = Duration::from_secs(15);
 /// Sources of media of one session that are followed: one a track, and a few that replace it.
 pub(super) const SOURCES_MAX: usize = 4;
+/// UDP addresses of a server that are told apart, as shards; the rest are counted together. 18 KiB each.
+pub(super) const SHARDS_MAX: usize = 64;
 /// A sender that fell further behind skips what it owes: sent late in a heap it would measure nothing.
 pub(super) const BACKLOG_MAX: Duration = Duration::from_millis(200);
 /// After the last packet was sent, replies are awaited for this long.

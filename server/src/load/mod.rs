@@ -1,7 +1,7 @@
 //! `antiphon load`: makes many calls to a WHIP server and says what it took.
 //!
 //! ```text
-//! signalling (HTTP, this thread) ── Join ──▶ engine (one thread: ICE, DTLS, SRTP, sockets)
+//! signalling (HTTP, this thread) ── Join ──▶ engine (a thread or more: ICE, DTLS, SRTP, sockets)
 //!                      report ◀── Outcomes ──┘
 //! ```
 //!
@@ -18,7 +18,6 @@ mod ice;
 mod limits;
 mod media;
 mod pace;
-mod process;
 mod report;
 mod signalling;
 mod sockets;
@@ -40,6 +39,7 @@ use antiphon_core::audio::{Rate, signal};
 use antiphon_core::codec::opus::OpusEncoder;
 use antiphon_core::codec::{CodecError, Encoder as _, EncoderSettings};
 use antiphon_core::rng::Seed;
+use antiphon_core::time::Timestamp;
 use antiphon_udp::Clock;
 use clap::Args;
 use hyper::header::HeaderValue;
@@ -54,14 +54,14 @@ use self::handshake::Credentials;
 pub use self::http::Url;
 use self::http::{Target, trust};
 use self::limits::TOKEN_BYTES_MAX;
-pub use self::limits::{PPS_MAX, RATE_MAX, SECONDS_MAX, SESSIONS_MAX};
+pub use self::limits::{CHURN_MAX, PPS_MAX, RATE_MAX, SECONDS_MAX, SESSIONS_MAX, THREADS_MAX};
 use self::pace::Talk;
-use self::process::Process;
 pub use self::report::Report;
-use self::report::{Reading, Readings};
-use self::signalling::{Posters, Posting, Reasons, delete_all};
+use self::report::{Asked, Reading, Readings};
+use self::signalling::{Churn, Made, Posters, Posting, Reasons, delete_all};
 use self::sockets::Place;
 pub use self::stamp::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
+use crate::process::Process;
 use crate::progress::Progress;
 
 /// Of a run in which not everybody connected, or somebody's session ended early.
@@ -74,6 +74,8 @@ const SETTLE: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_millis(20);
 /// Between readings of processor times.
 const READ: Duration = Duration::from_secs(1);
+/// Before the end of the media phase the last session that comes anew begins: it shall be connected by then.
+const CHURN_REST: Duration = Duration::from_secs(2);
 /// Descriptors that are not a session's socket: those of HTTP, and what the process has open.
 const OTHER_DESCRIPTORS: u64 = 256;
 
@@ -84,6 +86,9 @@ const OTHER_DESCRIPTORS: u64 = 256;
                         session publishes to --whip and all others receive it.\n\n\
                         A session is connected once its handshake is done and an authentic packet came back. Of what \
                         a subscriber receives, every packet is counted and one in 32 opened.\n\n\
+                        A server of several shards has a UDP port for each: --shards says what each came to. One \
+                        thread makes some 75,000 packets a second each way; for more, give --threads as many \
+                        processors as the server leaves free.\n\n\
                         Exit code: 0 if every session connected and stayed to the end, 1 if not, 2 if it could not \
                         be begun."
 )]
@@ -111,6 +116,18 @@ pub struct Arguments {
     #[arg(long, value_name = "P", default_value_t = 50,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(PPS_MAX)))]
     pps: u32,
+    /// Sessions a second that leave in the media phase, each followed by a new one in its place, up to 2 s before the
+    /// end; who looks for leaks runs this for minutes, with --pid
+    #[arg(long, value_name = "R", conflicts_with_all = ["whep", "speech"],
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(CHURN_MAX)))]
+    churn: Option<u32>,
+    /// Say how sessions spread over the server's UDP ports, one a shard, and what those of each came to
+    #[arg(long)]
+    shards: bool,
+    /// Threads that share the sessions out, each with sockets of its own
+    #[arg(long, value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(THREADS_MAX)))]
+    threads: u32,
     /// Bytes of a packet's payload
     #[arg(long, value_name = "BYTES", default_value_t = 80,
         value_parser = clap::value_parser!(u16).range(PAYLOAD_BYTES_MIN as i64..=PAYLOAD_BYTES_MAX as i64))]
@@ -269,10 +286,11 @@ struct Load<'a> {
     interrupt: Signal,
     /// Set once we were interrupted.
     stop: Arc<AtomicBool>,
-    answered: u64,
     failures: Reasons,
     /// What is to be deleted, and where.
-    resources: Vec<(Arc<Target>, Vec<String>)>,
+    resources: Vec<(Arc<Target>, Vec<Made>)>,
+    /// Sessions that left, each for another to come.
+    churned: u32,
     /// Sessions that cannot be deleted.
     left: u64,
 }
@@ -295,7 +313,7 @@ impl<'a> Load<'a> {
         let seed = Seed::new(entropy);
         let credentials = Credentials::generate().ok_or(LoadError::Crypto)?;
         let clock = Clock::start();
-        let engine = Engine::start(clock, place, arguments.pace()?, credentials.clone(), &seed);
+        let engine = Engine::start(clock, place, &arguments.pace()?, &credentials, &seed);
         let interrupt = signal(SignalKind::interrupt());
         let system = |what| move |error| LoadError::System { what, error };
         Ok(Self {
@@ -310,9 +328,9 @@ impl<'a> Load<'a> {
             server,
             interrupt: interrupt.map_err(system("no way to be interrupted"))?,
             stop: Arc::default(),
-            answered: 0,
             failures: Reasons::default(),
             resources: Vec::new(),
+            churned: 0,
             left: 0,
         })
     }
@@ -321,10 +339,10 @@ impl<'a> Load<'a> {
         let idle = self.read();
         self.join_all().await;
         let joined = self.read();
-        let (from, until) = if self.connected() > 0 {
+        let phase = if self.connected() > 0 {
             self.talk().await
         } else {
-            (joined, joined)
+            [joined; 3]
         };
         let is_interrupted = self.is_stopped();
         let outcomes = self.engine.finish();
@@ -336,14 +354,22 @@ impl<'a> Load<'a> {
         if self.arguments.whep.is_some() {
             has_published(&outcomes, &self.failures)?;
         }
+        let [from, middle, until] = phase;
         let readings = Readings {
             idle,
             joined,
             from,
+            middle,
             until,
         };
-        let (asked, is_speech) = (self.arguments.total(), self.arguments.speech);
-        let mut report = Report::new(asked, self.failures, outcomes, readings, is_speech);
+        let asked = Asked {
+            sessions: self.arguments.total() + self.churned,
+            churned: self.churned,
+            is_speech: self.arguments.speech,
+            by_shard: self.arguments.shards,
+            threads: self.arguments.threads,
+        };
+        let mut report = Report::new(asked, self.failures, outcomes, readings);
         report.note_left(left);
         if is_interrupted {
             report.note_interrupted();
@@ -373,20 +399,8 @@ impl<'a> Load<'a> {
             authorization: self.arguments.token.clone(),
         });
         let mut bar = Progress::new(sessions.len() as u64, true);
-        let mut posters = Posters::start(Posting {
-            clock: self.clock,
-            target: Arc::clone(&target),
-            role,
-            fingerprint: self.credentials.fingerprint(),
-            seed: self.seed.derive("offers", sessions.start.into()),
-            addresses: self.engine.addresses.clone(),
-            is_loopback: self.place == Place::Loopback,
-            desk: self.engine.desk.clone(),
-            sessions: sessions.clone(),
-            rate,
-            start: self.clock.now(),
-            stop: Arc::clone(&self.stop),
-        });
+        let posting = self.posting(Arc::clone(&target), role, sessions.clone(), rate);
+        let mut posters = Posters::start(posting);
         let before = self.connected() + self.failed();
         let mut next_reading = self.clock.now() + READ;
         let posted = loop {
@@ -409,14 +423,43 @@ impl<'a> Load<'a> {
                 break std::mem::take(posted);
             }
         };
-        self.answered += posted.answered;
         self.left += posted.unknown_resources;
         self.failures.add(posted.reasons);
         self.resources.push((target, posted.resources));
     }
 
-    /// The media phase; readings at its ends.
-    async fn talk(&mut self) -> (Reading, Reading) {
+    fn posting(&self, target: Arc<Target>, role: Role, sessions: Range<u32>, rate: f64) -> Posting {
+        Posting {
+            clock: self.clock,
+            target,
+            role,
+            fingerprint: self.credentials.fingerprint(),
+            seed: self.seed.derive("offers", sessions.start.into()),
+            addresses: self.engine.addresses.clone(),
+            is_loopback: self.place == Place::Loopback,
+            desk: self.engine.desk.clone(),
+            sessions,
+            rate,
+            start: self.clock.now(),
+            stop: Arc::clone(&self.stop),
+        }
+    }
+
+    /// Begins to let sessions go and come until shortly before `until`, if that was asked for.
+    fn start_churn(&mut self, until: Timestamp) -> Option<Churn> {
+        let rate = self.arguments.churn?;
+        let (target, resources) = self.resources.pop()?;
+        let total = self.arguments.total();
+        let mut posting = self.posting(Arc::clone(&target), Role::Echo, 0..total, rate.into());
+        posting.seed = self.seed.derive("churn", 0);
+        self.resources.push((target, Vec::new()));
+        let lasts = until.since(posting.start);
+        let ends = posting.start + (lasts - CHURN_REST.min(lasts / 2));
+        Some(Churn::start(posting, resources, ends))
+    }
+
+    /// The media phase; readings at its start, about its middle and at its end.
+    async fn talk(&mut self) -> [Reading; 3] {
         self.engine.desk.order(Order::Hush);
         self.pause(SETTLE).await;
         let seconds = Duration::from_secs(self.arguments.seconds);
@@ -424,16 +467,29 @@ impl<'a> Load<'a> {
         let start = self.read();
         let (from, until) = (start.at, start.at + seconds);
         self.engine.desk.order(Order::Talk { from, until });
-        let mut end = start;
+        let churn = self.start_churn(until);
+        let (mut middle, mut end) = (start, start);
         while end.at < until && !self.is_stopped() && !self.engine.has_ended() {
             let left = until.since(self.clock.now());
             self.pause(left.min(READ)).await;
             end = self.read();
+            if end.at.since(from) <= seconds / 2 {
+                middle = end;
+            }
             let done = end.at.since(from).as_millis() as u64;
             let packets = end.packets;
             bar.note(done, || format!("{} s, {packets} packets", done / 1_000));
         }
-        (start, end)
+        if let Some(churn) = churn {
+            let (churned, posted) = churn.finish().await;
+            self.churned = churned;
+            self.left += posted.unknown_resources;
+            self.failures.add(posted.reasons);
+            if let Some((_, resources)) = self.resources.last_mut() {
+                *resources = posted.resources;
+            }
+        }
+        [start, middle, end]
     }
 
     async fn pause(&mut self, duration: Duration) {
@@ -483,6 +539,9 @@ impl Arguments {
             talk: 100,
             seconds,
             pps: 50,
+            churn: None,
+            shards: false,
+            threads: 1,
             payload: 80,
             speech: false,
             token: None,
@@ -510,6 +569,7 @@ impl Arguments {
         };
         Ok(Pace {
             sessions: self.total(),
+            threads: self.threads,
             interval,
             talk: Talk::new(self.talk, interval),
             contents,

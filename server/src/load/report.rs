@@ -1,13 +1,14 @@
 //! What a run came to, for people and as JSON.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use antiphon_core::time::Timestamp;
 use serde_json::{Value, json};
 
 use super::description::Role;
-use super::engine::{Outcome, Outcomes};
+use super::engine::{Outcome, Outcomes, Shard};
 use super::figures::{Spread, millis};
 use super::signalling::Reasons;
 
@@ -36,15 +37,28 @@ pub(super) struct Readings {
     pub(super) idle: Reading,
     /// Once everybody is connected.
     pub(super) joined: Reading,
-    /// At the ends of the media phase.
+    /// At the start, about the middle and at the end of the media phase.
     pub(super) from: Reading,
+    pub(super) middle: Reading,
     pub(super) until: Reading,
+}
+
+/// What was asked for, as far as a report needs it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// Sessions, those included that came for others.
+    pub(super) sessions: u32,
+    /// Those that left for others.
+    pub(super) churned: u32,
+    pub(super) is_speech: bool,
+    pub(super) by_shard: bool,
+    pub(super) threads: u32,
 }
 
 /// What a run of `antiphon load` came to.
 #[derive(Debug)]
 pub struct Report {
-    asked: u32,
+    asked: Asked,
     connected: u64,
     failures: Reasons,
     died: Reasons,
@@ -60,21 +74,118 @@ pub struct Report {
     received: u64,
     /// Packets that should have come; `None` where nobody can say.
     expected: Option<u64>,
+    round_trips: Spread,
+    /// What sessions came to by the server's UDP address; none unless asked for.
+    shards: Vec<ByShard>,
     outcomes: Outcomes,
     readings: Readings,
     /// Sessions that the server may still have.
     left: u64,
 }
 
+/// The sessions that one of the server's UDP addresses had.
+#[derive(Debug)]
+struct ByShard {
+    /// `None`: of all the rest together.
+    address: Option<SocketAddr>,
+    connected: u64,
+    secured: Spread,
+    first_packet: Spread,
+    sent: u64,
+    received: u64,
+    /// Packets that should have come.
+    expected: Option<u64>,
+    round_trips: Spread,
+}
+
+impl ByShard {
+    /// Of each address, in their order; `published` are the packets that each subscriber should have got.
+    fn of(outcomes: &Outcomes, published: Option<u64>, is_speech: bool) -> Vec<Self> {
+        let of = |(number, shard): (usize, &Shard)| {
+            let calls = || {
+                let all = outcomes.all();
+                all.filter(move |call| call.shard == Some(number) && call.connected.is_some())
+            };
+            let spread =
+                |time: fn(&Outcome) -> Option<Duration>| calls().filter_map(time).collect();
+            let sent = calls().map(|call| call.sent).sum();
+            let subscribers = calls().filter(|call| call.role == Role::Subscribe);
+            let expected = published.map_or(sent, |each| each * subscribers.count() as u64);
+            Self {
+                address: shard.address,
+                connected: calls().count() as u64,
+                secured: spread(|call| Some(call.secured?.since(call.answered))),
+                first_packet: spread(|call| Some(call.connected?.since(call.posted))),
+                sent,
+                received: calls().map(|call| call.received).sum(),
+                expected: (!is_speech).then_some(expected),
+                round_trips: shard.round_trips.clone(),
+            }
+        };
+        let mut shards: Vec<_> = outcomes.shards.iter().enumerate().map(of).collect();
+        shards.sort_by_key(|shard| (shard.address.is_none(), shard.address));
+        shards
+    }
+
+    fn lost(&self) -> Option<u64> {
+        Some(self.expected?.saturating_sub(self.received))
+    }
+
+    fn name(&self) -> String {
+        self.address
+            .map_or_else(|| "others".to_owned(), |address| address.to_string())
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "address": self.name(),
+            "connected": self.connected,
+            "setup_ms": {
+                "answer_to_dtls": self.secured.millis(),
+                "post_to_first_packet": self.first_packet.millis(),
+            },
+            "packets": {
+                "sent": self.sent,
+                "received": self.received,
+                "lost": self.lost(),
+            },
+            "round_trip_ms": self.round_trips.millis(),
+        })
+    }
+}
+
+impl fmt::Display for ByShard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:<19}{} sessions, {} sent, {} received",
+            self.name(),
+            self.connected,
+            self.sent,
+            self.received
+        )?;
+        if let Some(lost) = self.lost() {
+            write!(f, ", {lost} lost")?;
+        }
+        writeln!(
+            f,
+            "\n{:19}to first packet {}",
+            "",
+            spread(&self.first_packet)
+        )?;
+        writeln!(f, "{:19}round trip      {}", "", spread(&self.round_trips))
+    }
+}
+
 impl Report {
     pub(super) fn new(
-        asked: u32,
+        asked: Asked,
         failures: Reasons,
         outcomes: Outcomes,
         readings: Readings,
-        is_speech: bool,
     ) -> Self {
-        let calls = || outcomes.calls.iter().flatten();
+        let is_speech = asked.is_speech;
+        let calls = || outcomes.all();
         let spread = |time: fn(&Outcome) -> Option<Duration>| calls().filter_map(time).collect();
         let connected = |role| {
             let of = calls().filter(|call| call.role == role && call.connected.is_some());
@@ -87,8 +198,16 @@ impl Report {
         } else {
             sent
         };
+        let published = (subscribers > 0).then_some(sent);
+        let shards = if asked.by_shard {
+            ByShard::of(&outcomes, published, is_speech)
+        } else {
+            Vec::new()
+        };
         let first_post = calls().map(|call| call.posted).min();
-        let last = calls().filter_map(|call| call.connected).max();
+        // Those that came for others came later.
+        let came = calls().filter_map(|call| call.connected);
+        let last = came.filter(|at| *at <= readings.joined.at).max();
         let mut report = Self {
             asked,
             connected: connected(Role::Echo) + connected(Role::Publish) + subscribers,
@@ -102,6 +221,8 @@ impl Report {
             sent,
             received: calls().map(|call| call.received).sum(),
             expected: (!is_speech).then_some(expected),
+            round_trips: outcomes.round_trips(),
+            shards,
             outcomes: Outcomes::default(),
             readings,
             left: 0,
@@ -128,7 +249,9 @@ impl Report {
     /// Whether everybody connected and nobody's session ended before its time.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.connected == u64::from(self.asked) && self.died.0.is_empty() && !self.is_interrupted
+        self.connected == u64::from(self.asked.sessions)
+            && self.died.0.is_empty()
+            && !self.is_interrupted
     }
 
     /// Packets that should have come and did not; `None` where nobody can say, as of what an agent says.
@@ -151,9 +274,15 @@ impl Report {
             ("set-up", self.setup_share()),
             ("media", self.media_share()),
         ] {
-            if share > SHARE_MAX {
+            let threads = self.asked.threads;
+            if share > SHARE_MAX * f64::from(threads) {
+                let cores = if threads == 1 {
+                    "a core".to_owned()
+                } else {
+                    format!("a core with {threads} threads")
+                };
                 limits.push(format!(
-                    "it took {:.0} % of a core during {what}",
+                    "it took {:.0} % of {cores} during {what}",
                     100.0 * share
                 ));
             }
@@ -180,10 +309,16 @@ impl Report {
         share(&self.readings.from, &self.readings.until)
     }
 
+    /// Sessions that were connected at one time; at least one, as it divides.
+    fn at_once(&self) -> u64 {
+        let churned = u64::from(self.asked.churned);
+        self.connected.saturating_sub(churned).max(1)
+    }
+
     /// Memory that a connected session takes here.
     fn own_bytes_a_session(&self) -> u64 {
         let Readings { idle, until, .. } = &self.readings;
-        until.own_resident.saturating_sub(idle.own_resident) / self.connected.max(1)
+        until.own_resident.saturating_sub(idle.own_resident) / self.at_once()
     }
 
     /// Packets in and out of the media phase, as long as it was measured.
@@ -202,21 +337,24 @@ impl Report {
             idle,
             joined,
             from,
+            middle,
             until,
         } = &self.readings;
         let cpu = |reading: &Reading| reading.server.map(|(cpu, _)| cpu);
         let resident = |reading: &Reading| reading.server.map(|(_, bytes)| bytes);
+        let phase = [from, middle, until];
         let setup = cpu(joined)?.saturating_sub(cpu(idle)?);
         let media = cpu(until)?.saturating_sub(cpu(from)?);
         let grown = resident(until)?.saturating_sub(resident(idle)?);
         Some(Server {
             setup,
-            setup_each: setup.as_secs_f64() * 1e3 / self.connected.max(1) as f64,
+            setup_each: setup.as_secs_f64() * 1e3 / self.at_once() as f64,
             media,
             media_share: media.as_secs_f64() / until.at.since(from.at).as_secs_f64().max(1e-9),
             micros_a_packet: self.micros_a_packet(media),
             resident_bytes: resident(until)?,
-            bytes_a_session: grown / self.connected.max(1),
+            resident_in_media: phase.map(|reading| resident(reading).unwrap_or(0)),
+            bytes_a_session: grown / self.at_once(),
         })
     }
 
@@ -229,11 +367,13 @@ impl Report {
             .own_cpu
             .saturating_sub(self.readings.from.own_cpu);
         let limits = self.limits();
+        let shards: Vec<_> = self.shards.iter().map(ByShard::to_json).collect();
         json!({
             "sessions": {
-                "asked": self.asked,
+                "asked": self.asked.sessions,
+                "churned": self.asked.churned,
                 "connected": self.connected,
-                "failed": u64::from(self.asked).saturating_sub(self.connected),
+                "failed": u64::from(self.asked.sessions).saturating_sub(self.connected),
                 "failures": self.failures.0,
                 "ended_early": self.died.0,
                 "left_on_server": self.left,
@@ -253,10 +393,12 @@ impl Report {
                 "misdelivered": self.outcomes.misdelivered,
                 "not_authentic": self.outcomes.refused,
             },
-            "round_trip_ms": self.outcomes.round_trips.millis(),
+            "round_trip_ms": self.round_trips.millis(),
+            "shards": (self.asked.by_shard).then_some(shards),
             "media_seconds": self.readings.until.at.since(self.readings.from.at).as_secs_f64(),
             "server": self.server().map(|server| server.to_json()),
             "generator": {
+                "threads": self.asked.threads,
                 "setup_cpu_percent": 100.0 * self.setup_share(),
                 "media_cpu_percent": 100.0 * self.media_share(),
                 "cpu_us_a_packet": self.micros_a_packet(own),
@@ -287,6 +429,8 @@ struct Server {
     media_share: f64,
     micros_a_packet: f64,
     resident_bytes: u64,
+    /// At the start, about the middle and at the end of the media phase.
+    resident_in_media: [u64; 3],
     bytes_a_session: u64,
 }
 
@@ -299,6 +443,7 @@ impl Server {
             "media_cpu_percent": 100.0 * self.media_share,
             "cpu_us_a_packet": self.micros_a_packet,
             "resident_kib": self.resident_bytes >> 10,
+            "resident_kib_in_media": self.resident_in_media.map(|bytes| bytes >> 10),
             "resident_kib_a_session": self.bytes_a_session as f64 / 1024.0,
         })
     }
@@ -320,12 +465,19 @@ fn spread(spread: &Spread) -> String {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let failed = u64::from(self.asked).saturating_sub(self.connected);
+        let failed = u64::from(self.asked.sessions).saturating_sub(self.connected);
         writeln!(
             f,
             "sessions           {} of {} connected, {failed} failed",
-            self.connected, self.asked
+            self.connected, self.asked.sessions
         )?;
+        if self.asked.churned > 0 {
+            writeln!(
+                f,
+                "                   {} of these came for one that left",
+                self.asked.churned
+            )?;
+        }
         for (reason, count) in &self.failures.0 {
             writeln!(f, "                   {count} failed: {reason}")?;
         }
@@ -378,11 +530,10 @@ impl Report {
                 "                   {misdelivered} of others, {refused} not authentic"
             )?;
         }
-        writeln!(
-            f,
-            "round trip         {}",
-            spread(&self.outcomes.round_trips)
-        )
+        writeln!(f, "round trip         {}", spread(&self.round_trips))?;
+        self.shards
+            .iter()
+            .try_for_each(|shard| write!(f, "{shard}"))
     }
 
     fn write_server(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -407,6 +558,13 @@ impl Report {
             "server, memory     {:.1} MiB, {:.1} KiB more a session",
             server.resident_bytes as f64 / f64::from(1 << 20),
             server.bytes_a_session as f64 / 1024.0
+        )?;
+        let [start, middle, end] = server
+            .resident_in_media
+            .map(|bytes| bytes as f64 / f64::from(1 << 20));
+        writeln!(
+            f,
+            "                   {start:.1}, {middle:.1} and {end:.1} MiB at start, middle and end of media"
         )
     }
 

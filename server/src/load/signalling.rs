@@ -1,10 +1,10 @@
-//! POSTs all offers at their time, and DELETEs what came of them.
+//! POSTs all offers at their time, and DELETEs what came of them; or both in turn, so that sessions come and go.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use antiphon_core::plan::{Fingerprint, IceCredentials};
@@ -24,6 +24,8 @@ use super::limits::{DELETES_TIMEOUT, POSTERS_MAX, REASON_BYTES_MAX, REASONS_MAX}
 /// A step of the golden ratio that gives every session another source, and is odd.
 const SSRC_STEP: u32 = 0x9e37_79b1;
 
+/// Between the last packet of a session and its end: what is under way comes back.
+const REST: Duration = Duration::from_millis(200);
 /// Before a server that was too busy to delete is asked again.
 const DELETE_AGAIN: Duration = Duration::from_millis(50);
 
@@ -71,13 +73,21 @@ pub(super) struct Posting {
     pub(super) stop: Arc<AtomicBool>,
 }
 
+/// What the server made for a session.
+#[derive(Clone, Debug)]
+pub(super) struct Made {
+    session: u32,
+    /// To be deleted in the end.
+    path: String,
+}
+
 /// What came of them.
 #[derive(Debug, Default)]
 pub(super) struct Posted {
     /// Sessions that were answered and handed to the engine.
     pub(super) answered: u64,
-    /// Paths of what the server made.
-    pub(super) resources: Vec<String>,
+    /// What the server made.
+    pub(super) resources: Vec<Made>,
     /// Sessions whose resource is not known, or not on that server.
     pub(super) unknown_resources: u64,
     pub(super) reasons: Reasons,
@@ -121,6 +131,120 @@ impl Posters {
             self.posted.add(worker.unwrap_or_default());
         }
         self.workers.is_empty().then_some(&mut self.posted)
+    }
+}
+
+/// Sessions that leave and come anew, one after another, at the rate of `posting`, until some time.
+pub(super) struct Churn {
+    workers: JoinSet<Posted>,
+    /// What each session would have to delete, by number.
+    resources: Arc<Mutex<Vec<Option<String>>>>,
+    begun: Arc<AtomicU32>,
+}
+
+impl Churn {
+    /// `resources` are those of all sessions.
+    pub(super) fn start(posting: Posting, resources: Vec<Made>, until: Timestamp) -> Self {
+        let mut places = vec![None; posting.sessions.len()];
+        for Made { session, path } in resources {
+            places[session as usize] = Some(path);
+        }
+        let (resources, begun) = (Arc::new(Mutex::new(places)), Arc::default());
+        let posting = Arc::new(posting);
+        let mut workers = JoinSet::new();
+        for worker in 0..POSTERS_MAX as u64 {
+            let turns = Turns {
+                posting: Arc::clone(&posting),
+                begun: Arc::clone(&begun),
+                resources: Arc::clone(&resources),
+                until,
+            };
+            let rng = posting.seed.derive("churn", worker).rng();
+            workers.spawn(turns.take(rng));
+        }
+        Self {
+            workers,
+            resources,
+            begun,
+        }
+    }
+
+    /// Waits for those that are on their way out or in. How many left, what came of it, and what is to be deleted now.
+    pub(super) async fn finish(mut self) -> (u32, Posted) {
+        let mut posted = Posted::default();
+        while let Some(worker) = self.workers.join_next().await {
+            posted.add(worker.unwrap_or_default());
+        }
+        let mut places = self
+            .resources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let left = (0..).zip(places.drain(..));
+        posted.resources = left
+            .filter_map(|(session, path)| {
+                Some(Made {
+                    session,
+                    path: path?,
+                })
+            })
+            .collect();
+        (self.begun.load(Ordering::Relaxed), posted)
+    }
+}
+
+/// What one that lets sessions go and come has of a [`Churn`].
+struct Turns {
+    posting: Arc<Posting>,
+    begun: Arc<AtomicU32>,
+    resources: Arc<Mutex<Vec<Option<String>>>>,
+    until: Timestamp,
+}
+
+impl Turns {
+    async fn take(self, mut rng: Rng) -> Posted {
+        let posting = &self.posting;
+        let mut client = Client::new(Arc::clone(&posting.target));
+        let mut posted = Posted::default();
+        loop {
+            let turn = self.begun.fetch_add(1, Ordering::Relaxed);
+            let due = posting.start + Duration::from_secs_f64(f64::from(turn + 1) / posting.rate);
+            let stops = || posting.stop.load(Ordering::Relaxed);
+            while due < self.until && posting.clock.now() < due && !stops() {
+                sleep(due.since(posting.clock.now()).min(REST)).await;
+            }
+            if due >= self.until || stops() {
+                // It did not come to it.
+                self.begun.fetch_sub(1, Ordering::Relaxed);
+                return posted;
+            }
+            let session = turn % posting.sessions.len() as u32;
+            posting.desk.order(Order::Rest(session));
+            sleep(REST).await;
+            posting.desk.order(Order::Leave(session));
+            if let Some(resource) = self.exchange(session, None)
+                && !delete(&mut client, &resource).await
+            {
+                posted.unknown_resources += 1;
+            }
+            match post(posting, &mut client, session, &mut rng, &mut posted).await {
+                Ok(join) => {
+                    posted.answered += 1;
+                    posting.desk.order(Order::Join(Box::new(join)));
+                }
+                Err(reason) => posted.reasons.note(reason, 1),
+            }
+            let made = posted.resources.pop().map(|resource| resource.path);
+            self.exchange(session, made);
+        }
+    }
+
+    /// Puts the path of a resource in the place of a session's, and gives that.
+    fn exchange(&self, session: u32, path: Option<String>) -> Option<String> {
+        let places = &mut self
+            .resources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut places[session as usize], path)
     }
 }
 
@@ -175,7 +299,7 @@ async fn post(
     }
     let location = reply.location.as_deref();
     match location.and_then(|location| posting.target.url.resolve(location)) {
-        Some(resource) => posted.resources.push(resource),
+        Some(path) => posted.resources.push(Made { session, path }),
         None => posted.unknown_resources += 1,
     }
     let mut answer = Answer::read(&reply.body).map_err(|error| error.to_string())?;
@@ -235,11 +359,11 @@ fn refusal(reply: &Reply) -> String {
 }
 
 /// Ends what the server made; how many of them it may still have.
-pub(super) async fn delete_all(target: &Arc<Target>, resources: Vec<String>) -> u64 {
+pub(super) async fn delete_all(target: &Arc<Target>, resources: Vec<Made>) -> u64 {
     let total = resources.len() as u64;
     let count = resources.len().min(POSTERS_MAX);
     let next = Arc::new(AtomicU32::new(0));
-    let resources: Arc<[String]> = resources.into();
+    let resources: Arc<[Made]> = resources.into();
     let deleted = Arc::new(AtomicU32::new(0));
     let mut workers = JoinSet::new();
     for _ in 0..count {
@@ -255,7 +379,7 @@ pub(super) async fn delete_all(target: &Arc<Target>, resources: Vec<String>) -> 
                 let Some(resource) = resources.get(index) else {
                     return;
                 };
-                let is_gone = delete(&mut client, resource).await;
+                let is_gone = delete(&mut client, &resource.path).await;
                 deleted.fetch_add(is_gone.into(), Ordering::Relaxed);
             }
         });

@@ -10,6 +10,9 @@ pub const PAYLOAD_BYTES_MIN: usize = 3 + STAMP_BYTES;
 /// One length byte counts at most 254 bytes of padding.
 pub const PAYLOAD_BYTES_MAX: usize = 3 + 254;
 
+/// In the place of a packet's number: it is of those before a session is connected, which nobody counts.
+pub(super) const GREETING: u32 = u32::MAX;
+
 /// Who sent a packet, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {

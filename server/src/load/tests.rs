@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::thread::{self, JoinHandle};
 
-use antiphon_core::time::Timestamp;
 use clap::Parser;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -182,6 +181,80 @@ fn a_fifth_talks_when_a_fifth_is_asked_for() {
     assert_eq!(json["packets"]["lost"], 0, "{json}");
 }
 
+/// Two threads call a server of two shards: each session is told by the port that it found, and none is counted twice.
+#[test]
+fn two_shards_are_told_apart_and_two_threads_share_the_sessions() {
+    let server = Running::start("shards = 2\n");
+    let line = "--whip SERVER/whip --sessions 40 --rate 200 --seconds 2 --shards --threads 2";
+    let report = server.load(line).unwrap();
+    let json = report.to_json();
+    assert!(report.is_whole(), "{json}");
+    let shards = json["shards"].as_array().expect("a list");
+    assert_eq!(shards.len(), 2, "{json}");
+    assert_ne!(shards[0]["address"], shards[1]["address"], "{json}");
+    let sum = |path: &str| -> u64 {
+        let values = shards.iter().map(|shard| shard.pointer(path).map(count));
+        values.map(|value| value.expect("each has it")).sum()
+    };
+    assert_eq!(sum("/connected"), 40, "{json}");
+    for shard in shards {
+        // Placed by load, so evenly.
+        assert!(count(&shard["connected"]) >= 15, "{json}");
+        assert_eq!(shard["packets"]["lost"], 0, "{json}");
+        assert!(count(&shard["packets"]["sent"]) > 1_000, "{json}");
+        assert_eq!(
+            shard["setup_ms"]["post_to_first_packet"]["count"], shard["connected"],
+            "{json}"
+        );
+    }
+    for (of_shards, of_all) in [
+        ("/packets/sent", "/packets/sent"),
+        ("/packets/received", "/packets/received"),
+        ("/round_trip_ms/count", "/round_trip_ms/count"),
+    ] {
+        assert_eq!(Some(sum(of_shards)), json.pointer(of_all).map(count));
+    }
+    assert_eq!(json["packets"]["misdelivered"], 0, "{json}");
+    assert_eq!(json["generator"]["threads"], 2);
+    let text = report.to_string();
+    for shard in shards {
+        let address = shard["address"].as_str().expect("a text");
+        assert!(text.contains(address), "{text}");
+    }
+    assert_eq!(server.sessions(), 0);
+}
+
+/// Sessions come and go while others talk, and nothing is lost nor left: what minutes of it would show, in short.
+#[test]
+fn sessions_that_come_for_others_connect_lose_nothing_and_leave_nothing() {
+    let server = Running::start("shards = 2\n");
+    let pid = std::process::id();
+    let line = format!(
+        "--whip SERVER/whip --sessions 20 --rate 200 --seconds 4 --churn 20 --threads 2 --pid {pid}"
+    );
+    let report = server.load(&line).unwrap();
+    let json = report.to_json();
+    assert!(report.is_whole(), "{json}");
+    let churned = count(&json["sessions"]["churned"]);
+    assert!((30..=40).contains(&churned), "{json}");
+    assert_eq!(json["sessions"]["connected"], 20 + churned, "{json}");
+    assert_eq!(json["packets"]["lost"], 0, "{json}");
+    assert_eq!(
+        json["packets"]["sent"], json["packets"]["received"],
+        "{json}"
+    );
+    assert_eq!(json["packets"]["misdelivered"], 0, "{json}");
+    assert_eq!(json["sessions"]["left_on_server"], 0, "{json}");
+    let resident = json["server"]["resident_kib_in_media"].as_array();
+    assert_eq!(resident.map(Vec::len), Some(3), "{json}");
+    assert_eq!((server.sessions(), server.connected()), (0, 0));
+    let metrics = server.get("/metrics");
+    let faults = metrics
+        .lines()
+        .filter(|line| line.starts_with("antiphon_faults_total{"));
+    assert!(faults.clone().count() == 2 && faults.into_iter().all(|line| line.ends_with(" 0")));
+}
+
 #[test]
 fn a_server_that_refuses_is_reported_with_what_it_says() {
     let server = Running::start("max_sessions = 3\n");
@@ -243,6 +316,9 @@ fn arguments_that_cannot_be_used_are_refused_by_name() {
         (&format!("{whip} --payload 18"), "19..=257"),
         (&format!("{whip} --payload 258"), "19..=257"),
         (&format!("{whip} --seconds 3601"), "3600"),
+        (&format!("{whip} --threads 0"), "1..=64"),
+        (&format!("{whip} --churn 201"), "1..=200"),
+        (&format!("{whip} --speech --churn 1"), "--churn"),
         (&format!("{whip} --speech --talk 20"), "--talk"),
         (
             &format!("{whip} --whep http://127.0.0.1:9/ --talk 20"),

@@ -1,8 +1,14 @@
 //! Starting, stopping, and shards that misbehave.
 
+use std::time::Duration;
+
+use antiphon_core::drive::{Port, Turn, Turner};
 use antiphon_core::message::CloseReason;
+use antiphon_core::time::Timestamp;
 use antiphon_server::app::App;
-use antiphon_server::server::ServerError;
+use antiphon_server::config::Config;
+use antiphon_server::server::{Server, ServerError};
+use antiphon_server::shards;
 
 use crate::client::Events;
 use crate::fake::FakeShard;
@@ -111,6 +117,37 @@ async fn a_shard_that_ends_by_itself_ends_the_server_with_an_error() {
     rig.end_shards();
     let error = rig.stopped().await.expect_err("it cannot go on");
     assert!(matches!(error, ServerError::ShardEnded), "{error}");
+}
+
+/// A media thread with a bug of ours.
+struct Panics;
+
+impl Turner for Panics {
+    fn turn<P: Port>(&mut self, _now: Timestamp, _port: &mut P) -> Turn {
+        panic!("a test told it to");
+    }
+}
+
+/// It is not restarted: the process ends with an error, and who supervises it starts it again.
+#[tokio::test]
+async fn a_media_thread_that_panics_ends_the_server_on_every_runtime() {
+    let glommio = antiphon_runtime_glommio::probe();
+    if let Err(why) = &glommio {
+        eprintln!("SKIPPED on glommio: {why}");
+    }
+    let glommio = glommio.is_ok().then_some("glommio");
+    for runtime in ["tokio", "smol"].into_iter().chain(glommio) {
+        let config = Config::from_toml(&format!(
+            "http = \"127.0.0.1:0\"\nmedia_ip = \"127.0.0.1\"\nmedia_port = 0\nshards = 2\nruntime = \"{runtime}\""
+        ));
+        let config = config.expect("a good configuration");
+        let shards = shards::start_with(&config, |_, _| Panics).expect("they start");
+        let server = Server::bind(config, shards).await.expect("it listens");
+        let run = server.run(std::future::pending::<()>());
+        let ended = tokio::time::timeout(Duration::from_secs(10), run).await;
+        let error = ended.expect("it ends").expect_err("it cannot go on");
+        assert!(matches!(error, ServerError::ShardEnded), "{error}");
+    }
 }
 
 #[tokio::test]

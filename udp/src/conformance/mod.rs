@@ -7,6 +7,7 @@
 
 #[expect(unsafe_code, reason = "an allocator that counts")]
 mod counting;
+mod forwarding;
 mod inline;
 mod relays;
 mod shard;
@@ -14,7 +15,6 @@ mod sockets;
 mod stand_in;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -28,7 +28,8 @@ use antiphon_core::time::Epoch;
 use self::counting::{Counted, Counts, allocations};
 use crate::Clock;
 
-pub use self::counting::Counting;
+pub use self::counting::{Counting, allocations_of};
+pub use self::forwarding::forwarding_allocates_nothing;
 pub use self::inline::Inline;
 pub use self::relays::a_relay_wakes_the_other_shard;
 pub use self::shard::a_shard_does_on_a_driver_what_it_does_inline;
@@ -324,14 +325,7 @@ pub fn a_datagram_allocates_nothing<D: Driver>() {
     Exchange::run(2_000, &mut rig);
     counts.clear();
     Exchange::run(5_000, &mut rig);
-    let read = |count: fn(&Counts) -> &std::sync::atomic::AtomicU64| {
-        count(&counts).load(Ordering::Relaxed)
-    };
-    let [turning, waiting, turns] = [
-        read(|it| &it.turning),
-        read(|it| &it.waiting),
-        read(|it| &it.turns),
-    ];
+    let [turning, waiting, turns] = counts.read();
     println!("{turning} allocations in {turns} turns, {waiting} between them, for 5,000 datagrams");
     assert_eq!(turning, 0);
     assert!(waiting <= turns * D::ALLOCATIONS_A_WAIT_MAX);
@@ -397,6 +391,7 @@ macro_rules! conformance_tests {
         $crate::rig_tests!($crate::conformance::Sockets<$driver>);
         $crate::conformance_bodies!($driver:
             a_datagram_allocates_nothing,
+            forwarding_allocates_nothing,
             a_command_beside_datagrams_is_answered_promptly,
             a_relay_wakes_the_other_shard,
         );

@@ -149,6 +149,27 @@ impl<D: Driver> Rig for Sockets<D> {
 }
 
 impl<D> Sockets<D> {
+    /// Where the shard listens.
+    pub(super) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where a client is.
+    pub(super) fn client_address(&mut self, client: usize) -> SocketAddr {
+        let address = self.client(client).local_addr();
+        address.expect("it was bound to one")
+    }
+
+    /// A datagram from the shard to a client, if one has come.
+    pub(super) fn try_recv(&mut self, client: usize) -> Option<Vec<u8>> {
+        let mut bytes = [0; 2_048];
+        let client = self.client(client);
+        client.set_nonblocking(true).expect("it is a socket");
+        let received = client.recv(&mut bytes).ok();
+        client.set_nonblocking(false).expect("it is a socket");
+        received.map(|len| bytes[..len].to_vec())
+    }
+
     /// The client of this number, made when it is first used.
     fn client(&mut self, number: usize) -> &UdpSocket {
         while self.clients.len() <= number {

@@ -1,5 +1,6 @@
 //! The far end of a session, as a client would be.
 
+mod alone;
 mod ice;
 mod media;
 mod mischief;
@@ -8,6 +9,7 @@ mod scripted;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use self::alone::Alone;
 pub use self::media::{Heard, HeardPacket, HeardSource};
 pub use self::mischief::Mischief;
 pub use self::scripted::{PeerSpec, Picture, ScriptedPeer, Speech};

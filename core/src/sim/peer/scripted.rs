@@ -25,6 +25,8 @@ use crate::wire::{Class, classify};
 
 /// Between two reports of a peer.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// The same while its microphone is off: the interval of RFC 3550 §6.2, which browsers keep for audio.
+const REPORT_INTERVAL_MUTED: Duration = Duration::from_secs(5);
 /// Wall time of the world's start on a peer's clock: 2027-01-15 08:00 UTC, as the shards have it.
 const UNIX_START: Duration = Duration::from_secs(1_800_000_000);
 
@@ -35,6 +37,8 @@ pub enum Speech {
     Spurts,
     /// Without a pause.
     Monologue,
+    /// Not at all: its microphone is off.
+    Muted,
 }
 
 /// How a peer shows itself.
@@ -163,6 +167,13 @@ impl ScriptedPeer {
         &self.spec
     }
 
+    fn report_interval(&self) -> Duration {
+        match self.spec.speech {
+            Some(Speech::Muted) => REPORT_INTERVAL_MUTED,
+            _ => REPORT_INTERVAL,
+        }
+    }
+
     const fn role(&self) -> DtlsRole {
         if self.spec.passive {
             DtlsRole::Server
@@ -206,7 +217,7 @@ impl ScriptedPeer {
         let keying = KeyingMaterial::new(profile, exported).expect("as long as the profile wants");
         let (inbound, mut outbound) = keying.into_contexts(self.role());
         let start = now + Duration::from_micros(u64::from(self.rng.below(20_000)));
-        if let Some(speech) = self.spec.speech {
+        if let Some(speech) = self.spec.speech.filter(|speech| *speech != Speech::Muted) {
             let talker = Talker::new(start, &mut self.rng, speech == Speech::Monologue);
             self.begin(Source::Talker(talker), &mut outbound);
         }
@@ -222,7 +233,7 @@ impl ScriptedPeer {
             inbound,
             outbound,
         }));
-        self.next_report = start + REPORT_INTERVAL;
+        self.next_report = start + self.report_interval();
         self.report.connected = Some(now);
     }
 
@@ -260,10 +271,11 @@ impl ScriptedPeer {
     }
 
     fn send_due_reports(&mut self, now: Timestamp, out: &mut Outbox<'_>) {
+        let interval = self.report_interval();
         let Some(keys) = self.keys.as_mut().filter(|_| self.next_report <= now) else {
             return;
         };
-        self.next_report = now + REPORT_INTERVAL;
+        self.next_report = now + interval;
         let ntp = NtpTime::from_unix(
             UNIX_START + self.spec.clock.offset + self.spec.clock.local(now.since(Timestamp::ZERO)),
         );

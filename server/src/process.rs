@@ -6,14 +6,14 @@ use std::time::Duration;
 
 /// The processor time of a process, exact to the nanosecond: `/proc/PID/stat` counts in 10 ms.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     pid: u32,
     /// By thread. A thread that has ended keeps its last reading.
     seen: BTreeMap<u32, u64>,
 }
 
 impl Process {
-    pub(super) const fn new(pid: u32) -> Self {
+    pub(crate) const fn new(pid: u32) -> Self {
         Self {
             pid,
             seen: BTreeMap::new(),
@@ -21,13 +21,13 @@ impl Process {
     }
 
     /// Whether there is such a process, and we may read its times.
-    pub(super) fn is_readable(&self) -> bool {
+    pub(crate) fn is_readable(&self) -> bool {
         fs::read_to_string(format!("/proc/{0}/task/{0}/schedstat", self.pid)).is_ok()
     }
 
     /// Time used by all threads that were alive at this or an earlier reading, since their start.
     /// Read it every second or so, lest a thread's last work is missed.
-    pub(super) fn cpu(&mut self) -> Duration {
+    pub(crate) fn cpu(&mut self) -> Duration {
         let threads = fs::read_dir(format!("/proc/{}/task", self.pid));
         for thread in threads.into_iter().flatten().flatten() {
             let name = thread.file_name();
@@ -42,7 +42,7 @@ impl Process {
     }
 
     /// Bytes of memory it has resident.
-    pub(super) fn resident_bytes(&self) -> u64 {
+    pub(crate) fn resident_bytes(&self) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
