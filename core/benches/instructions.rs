@@ -43,6 +43,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use antiphon_core::drive::Pump;
 use antiphon_core::ids::RoomId;
 use antiphon_core::limits::SRTP_OVERHEAD_BYTES_MAX;
 use antiphon_core::message::{Event, ProfileName, Role, Target};
@@ -54,7 +55,7 @@ use antiphon_core::wire::rtp::{HeaderFields, write_header};
 use antiphon_core::wire::{Class, classify};
 use str0m::media::{Direction, MediaKind};
 
-use crate::support::recording::{Delivery, Packet, deliver};
+use crate::support::recording::{Delivery, Flight, Packet, deliver, rounds_of, voice};
 use crate::support::{World, publisher};
 use crate::wheel::Wheel;
 
@@ -81,6 +82,8 @@ const COUNTED_OF_MANY: usize = 200;
 /// Sessions that connect.
 const JOINS: usize = 20;
 const PAYLOAD_BYTES: usize = 100;
+/// Packets found at once.
+const TOGETHER: usize = 16;
 const PACKET_INTERVAL: Duration = Duration::from_millis(20);
 
 const USAGE: &str = "usage: instructions [--check | --write | --case NAME]";
@@ -88,6 +91,7 @@ const USAGE: &str = "usage: instructions [--check | --write | --case NAME]";
 /// Runs under valgrind, by the names they are called with.
 const CASES: &[(&str, fn())] = &[
     ("received", || publish(0, 1, COUNTED)),
+    ("together", together),
     ("fan-out-1", || publish(1, 1, COUNTED)),
     ("fan-out-10", || publish(10, 1, COUNTED)),
     ("fan-out-100", || publish(100, 1, COUNTED_OF_MANY)),
@@ -159,6 +163,34 @@ fn publish(subscribers: usize, sections: usize, count: usize) {
         count * subscribers,
         "a packet to each subscriber"
     );
+}
+
+/// Packets of as many publishers, found by one turn of the pump: with what that does around each and ahead of them.
+fn together() {
+    let mut world = World::new(1);
+    let mut peers: Vec<_> = (0..TOGETHER as u16)
+        .map(|number| voice(&mut world, number, publisher(number.into(), 1)))
+        .collect();
+    let rounds = (COUNTED + WARM_UP).div_ceil(TOGETHER);
+    let rounds = rounds_of(&mut peers, rounds as u16, PAYLOAD_BYTES);
+    let sources = || peers.iter().map(|peer| peer.address);
+    let mut packets: Vec<_> = rounds
+        .into_iter()
+        .flat_map(|round| sources().zip(round))
+        .collect();
+    let counted = packets.split_off(packets.len() - COUNTED);
+    Flight::new(world.now, packets, TOGETHER).deliver(&mut world.pump);
+    let before = world.shard().stats().rtp_received;
+    let later = world.now + Duration::from_secs(1);
+    let mut flight = Flight::new(later, counted, TOGETHER);
+    measured_flight(&mut world.pump, &mut flight);
+    let received = world.shard().stats().rtp_received - before;
+    assert_eq!(received, COUNTED as u64, "each packet is taken");
+}
+
+#[inline(never)]
+fn measured_flight(pump: &mut Pump, flight: &mut Flight) {
+    flight.deliver(pump);
 }
 
 /// A peer that hears itself, its tracks in turn.
@@ -473,6 +505,7 @@ fn figures() -> Result<Figures, String> {
     let figures = [
         ("received", of("received") - open),
         ("received, GCM-256", of("received")),
+        ("received, 16 at once", of("together") - open),
         ("forwarded", (of("fan-out-10") - of("fan-out-1")) / 9 - seal),
         (
             "forwarded, GCM-256",

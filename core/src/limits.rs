@@ -14,9 +14,11 @@ pub const TRANSMITS_MAX: usize = 16_384;
 pub const TRANSMIT_ARENA_BYTES_MAX: usize = 24 << 20;
 /// Receive batches handled in one turn before the driver must yield.
 pub const RECV_BATCHES_PER_TURN_MAX: usize = 8;
-/// Datagrams whose memory is asked for at once, before the first is handled: that of 16 echoes, 45 kB, stays in the
-/// first and second level of any cache until it is used.
-pub const FORESEEN_DATAGRAMS: usize = 16;
+/// Receive slots whose datagrams' memory is asked for at once, before the first is handled: that of 16 echoes, 45 kB,
+/// stays in the second level of any cache until it is used.
+pub const FORESEEN_SLOTS: usize = 16;
+/// Followers foreseen with them: as much memory again four times. Tracks with more followers in all wait for theirs.
+pub const FORESEEN_FOLLOWERS: usize = 64;
 /// Commands handled in one turn, so that a burst of joins cannot starve media.
 pub const COMMANDS_PER_TURN_MAX: usize = 64;
 

@@ -130,11 +130,13 @@ impl Call {
             AgentAsk::Eagerness(eagerness) => self.listener.set_eagerness(eagerness),
             AgentAsk::Judgement(judgement) => self.listener.handle_judgement(judgement),
             AgentAsk::Quality(quality) => {
-                self.settings = match quality {
+                let settings = match quality {
                     SpokenQuality::Standard => EncoderSettings::STANDARD,
                     SpokenQuality::Economy => EncoderSettings::ECONOMY,
                 };
-                self.encoder = None;
+                if settings != self.settings {
+                    (self.settings, self.encoder) = (settings, None);
+                }
             }
             AgentAsk::Dtmf { digits } if self.events.is_some() => self.mouth.dial(now, &digits),
             AgentAsk::Dtmf { .. } => {}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::drive::{Digest, DigestValue, Port, RecvBatch, Turn, Turner};
 use crate::journal::{Recorder, Tap};
 use crate::limits::{
-    COMMANDS_PER_TURN_MAX, FORESEEN_DATAGRAMS, RECV_BATCHES_PER_TURN_MAX, RECV_SLOTS,
+    COMMANDS_PER_TURN_MAX, FORESEEN_SLOTS, RECV_BATCHES_PER_TURN_MAX, RECV_SLOTS,
     RELAYS_PER_TURN_MAX,
 };
 use crate::shard::Shard;
@@ -107,8 +107,8 @@ impl Pump {
 
     fn handle_received(&mut self, now: Timestamp) {
         let count = self.batch.len();
-        for first in (0..count).step_by(FORESEEN_DATAGRAMS) {
-            let slots = first..count.min(first + FORESEEN_DATAGRAMS);
+        for first in (0..count).step_by(FORESEEN_SLOTS) {
+            let slots = first..count.min(first + FORESEEN_SLOTS);
             // One alone gains nothing.
             if slots.len() > 1 {
                 let filled = self.batch.slots().skip(slots.start).take(slots.len());

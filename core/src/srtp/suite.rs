@@ -112,9 +112,10 @@ pub(super) struct NonceInput {
 }
 
 impl NonceInput {
-    /// Source and index as both RFCs lay them out: 4 and 6 bytes, big endian. A 31-bit index has
-    /// two zero bytes before it (RFC 7714 §9.1).
+    /// Source and index as both RFCs lay them out, 4 and 6 bytes, read as one big-endian number. A 31-bit
+    /// index has two zero bytes before it (RFC 7714 §9.1).
     pub(super) fn to_number(self) -> u128 {
+        debug_assert!(self.index < super::RTP_INDEX_END);
         u128::from(self.ssrc) << 48 | u128::from(self.index)
     }
 

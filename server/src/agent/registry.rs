@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use antiphon_core::voice::message::{AgentAsk, AgentPlan, Eagerness, SpokenQuality};
 use serde_json::{Value, json};
+use tracing::warn;
 
 use crate::agent::built_in;
 use crate::agent::call::{AgentSeat, Call};
@@ -78,8 +79,10 @@ impl Agents {
         tokio::spawn(async move {
             app.meters.agents.calls.inc();
             if quality == VoiceQuality::Economy {
-                // Whoever finds no room for it finds none for what is said either, and is told then.
-                let _overloaded = call.ask(AgentAsk::Quality(SpokenQuality::Economy)).await;
+                let economy = AgentAsk::Quality(SpokenQuality::Economy);
+                if call.ask(economy).await.is_err() {
+                    warn!(session = %call.session(), "no room in the lane: a call is encoded as standard");
+                }
             }
             match call.seat.name.as_str() {
                 "parrot" => built_in::run(Parrot::new(call.seat.plan.rate), call).await,

@@ -4,8 +4,8 @@ use antiphon_core::audio::Rate;
 use antiphon_core::ids::SessionId;
 use antiphon_core::message::{CloseReason, Event, Role};
 use antiphon_core::voice::message::{
-    AgentAsk, AgentPlan, CallTime, Eagerness, EndReason, Heard, PlayoutState, TurnEnd, TurnId,
-    UtteranceId, VoiceEvent,
+    AgentAsk, AgentPlan, CallTime, Eagerness, EndReason, Heard, PlayoutState, SpokenQuality,
+    TurnEnd, TurnId, UtteranceId, VoiceEvent,
 };
 use serde_json::json;
 
@@ -158,6 +158,16 @@ async fn the_tone_greets_and_the_parrot_says_a_turn_back() {
         (pcm.len(), &pcm[..2]),
         (700 * 32, &200_i16.to_le_bytes()[..])
     );
+}
+
+#[tokio::test]
+async fn in_economy_a_call_begins_with_asking_for_it() {
+    let rig = Rig::start("voice_quality = \"economy\"").await;
+    rig.call("agent=tone").await;
+    let asks = rig.asked(2).await;
+    let economy = AgentAsk::Quality(SpokenQuality::Economy);
+    assert_eq!(asks[0].1, economy);
+    assert!(matches!(asks[1].1, AgentAsk::Say { .. }));
 }
 
 #[tokio::test]

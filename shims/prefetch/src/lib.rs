@@ -11,11 +11,21 @@ const LINE_BYTES: usize = 64;
 #[inline]
 pub fn prefetch<T: ?Sized>(value: &T) {
     let start = std::ptr::from_ref(value).cast::<u8>();
-    // A value may begin within a line.
-    let reach = size_of_val(value) + start.addr() % LINE_BYTES;
-    for offset in (0..reach).step_by(LINE_BYTES) {
+    for offset in offsets(start.addr(), size_of_val(value)) {
         line(start.wrapping_add(offset));
     }
+}
+
+/// How far from its start there are lines of a value, one offset a line.
+#[inline]
+fn offsets(start: usize, size: usize) -> impl Iterator<Item = usize> {
+    // A value may begin within a line, and so reach into one more.
+    let reach = if size == 0 {
+        0
+    } else {
+        size + start % LINE_BYTES
+    };
+    (0..reach).step_by(LINE_BYTES)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -46,13 +56,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_of_any_size_and_place_are_left_as_they_are() {
-        let bytes: Vec<u8> = (0..=255).collect();
-        for start in 0..LINE_BYTES {
-            prefetch(&bytes[start..]);
+    fn each_line_of_a_value_is_asked_for_once() {
+        for start in 1_000..1_000 + LINE_BYTES {
+            for size in 0..5 * LINE_BYTES {
+                let asked: Vec<_> = offsets(start, size)
+                    .map(|offset| (start + offset) / LINE_BYTES)
+                    .collect();
+                let mut lines: Vec<_> = (start..start + size).map(|at| at / LINE_BYTES).collect();
+                lines.dedup();
+                assert_eq!(asked, lines, "{size} bytes at {start}");
+            }
         }
+    }
+
+    #[test]
+    fn values_of_all_kinds_can_be_asked_for() {
         prefetch(&[0_u8; 0]);
         prefetch("text");
-        assert!(bytes.iter().copied().eq(0..=255));
+        prefetch(&vec![1_u64; 1_000][..]);
     }
 }

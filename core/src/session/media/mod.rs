@@ -366,8 +366,8 @@ impl Media {
         match depth {
             Depth::Session => {}
             Depth::Parts => {
-                if let Some(Some(sender)) = self.senders.get(section) {
-                    prefetch(&**sender);
+                if let Some(sender) = self.senders.get(section) {
+                    prefetch(sender);
                 }
                 if let Some(keys) = &self.keys {
                     keys.outbound.prefetch_rtp();
@@ -375,6 +375,9 @@ impl Media {
                 prefetch(&self.plan.media);
             }
             Depth::Ends => {
+                if let Some(Some(sender)) = self.senders.get(section) {
+                    prefetch(&**sender);
+                }
                 if let Some(plan) = self.plan.media.get(section) {
                     prefetch(plan);
                 }
