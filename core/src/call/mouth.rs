@@ -365,7 +365,8 @@ impl Mouth {
             None => self.fill(now, flushes, heard),
         };
         let Some((samples, rate)) = filled else {
-            self.next = None;
+            // What was flushed may have been empty: it is not to be flushed for ever.
+            (self.next, self.flush) = (None, None);
             self.begins = true;
             self.begin(now);
             return None;
