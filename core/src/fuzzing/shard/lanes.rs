@@ -35,7 +35,7 @@ impl Lanes {
         self.still = 0;
     }
 
-    fn are_empty(&self) -> bool {
+    pub(super) fn are_empty(&self) -> bool {
         self.waiting.iter().all(VecDeque::is_empty)
     }
 

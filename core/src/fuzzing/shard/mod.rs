@@ -285,6 +285,7 @@ impl Model {
         for index in 0..self.sessions.len() {
             for talk in [Talk::Sound, Talk::Picture { key: true }] {
                 self.say(index, talk);
+                self.carry();
             }
         }
         self.judge_tables();
