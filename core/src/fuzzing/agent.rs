@@ -673,7 +673,10 @@ mod tests {
         call.say(1, 10_000, Rate::Hz8000, (true, true));
         call.speak(false, 50, 0);
         let told = told(&mut call, 100);
-        let is_stopped = |heard: &Heard| matches!(heard, Heard::Playout { state, .. } if *state == PlayoutState::Interrupted);
+        let is_stopped = |heard: &Heard| {
+            let interrupted = PlayoutState::Interrupted;
+            matches!(heard, Heard::Playout { state, .. } if *state == interrupted)
+        };
         assert!(told.iter().any(is_stopped), "{told:?}");
         call.finish();
     }

@@ -59,8 +59,8 @@ enum Op {
 }
 
 /// Sessions that come and go, and datagrams for them from a few addresses: each reaches the session that proved its
-/// source, as far as that one holds it, and no other. Of more paths than a session may have the one is forgotten that was
-/// silent longest.
+/// source, as far as that one holds it, and no other. Of more paths than a session may have the one that was silent
+/// longest is forgotten.
 pub fn demux_ops(data: &[u8]) {
     let mut model = Model::new(SESSIONS_MAX, 0);
     for op in ops(data) {
