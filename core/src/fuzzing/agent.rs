@@ -304,7 +304,13 @@ impl Call {
         let utterance = utterance_of(utterance);
         let samples = millis * rate.hz() as usize / 1_000;
         *self.said.entry(utterance).or_default() += 1_000 * millis as u64;
-        let sample = |at: usize| if at / 40 % 2 == 0 { 4_000_i16 } else { -4_000 };
+        let sample = |at: usize| {
+            if (at / 40).is_multiple_of(2) {
+                4_000_i16
+            } else {
+                -4_000
+            }
+        };
         self.ask(AgentAsk::Say {
             utterance,
             pcm: (0..samples)
@@ -421,7 +427,7 @@ impl Call {
 
     fn on_noise(&mut self, event: bool, payload: &[u8]) {
         // Of what is no report nothing comes.
-        let cut = usize::from(event && payload.len() % REPORT_BYTES == 0);
+        let cut = usize::from(event && payload.len().is_multiple_of(REPORT_BYTES));
         let payload = &payload[..payload.len().saturating_sub(cut)];
         self.tick();
         let payload_type = if event { EVENTS } else { PCMU };
