@@ -15,9 +15,13 @@ use serde_json::Value;
 type Body = fn(&[u8]);
 
 const INPUTS: usize = 2_000;
+/// The same of `agent_ops`: a network listens to each 10 ms of a call.
+const CALLS: usize = 50;
 const INPUT_BYTES_MAX: usize = 1_500;
 /// Bytes of all committed inputs of a target together: they are kept small by hand, see `docs/fuzzing.md`.
 const CORPUS_BYTES_MAX: u64 = 64 << 10;
+/// The same of `journal`: whole journals are long, and small ones reach half of what they do.
+const JOURNALS_BYTES_MAX: u64 = 128 << 10;
 
 /// A body, the kinds of malformed input that fit it, and the seeds its own inputs are made of.
 struct Target {
@@ -48,7 +52,7 @@ const fn of_ops(name: &'static str, body: Body) -> Target {
 }
 
 /// As in `fuzz/fuzz_targets`.
-const TARGETS: [Target; 18] = [
+const TARGETS: [Target; 19] = [
     of_seeds("rtp", fuzzing::rtp, &["rtp", "srtp", "any"], packets),
     of_seeds("rtcp", fuzzing::rtcp, &["rtcp", "srtp", "any"], compounds),
     of_seeds(
@@ -73,6 +77,7 @@ const TARGETS: [Target; 18] = [
     of_ops("rewrite_ops", fuzzing::rewrite_ops),
     of_ops("demux_ops", fuzzing::demux_ops),
     of_ops("session_datagrams", fuzzing::session_datagrams),
+    of_ops("agent_ops", fuzzing::agent_ops),
     of_ops("shard_ops", fuzzing::shard_ops),
     of_seeds("journal", fuzzing::journal, &[], fuzzing::journal_seeds),
     of_seeds("pcap", fuzzing::pcap, &[], captures),
@@ -158,6 +163,7 @@ seeded! {
     seeded_switches_break_no_promise: "rewrite_ops";
     seeded_addresses_break_no_promise: "demux_ops";
     seeded_peers_break_no_promise: "session_datagrams";
+    seeded_calls_break_no_promise: "agent_ops";
     seeded_rooms_break_no_promise: "shard_ops";
     seeded_journals_break_no_promise: "journal";
     seeded_captures_break_no_promise: "pcap";
@@ -180,7 +186,7 @@ macro_rules! committed {
 
 committed! {
     rtp rtcp srtp stun classify sdp_offer sdp_roundtrip trickle_frag payload nack_ops rewrite_ops demux_ops
-    session_datagrams shard_ops journal pcap pcapng jitter_ops
+    session_datagrams agent_ops shard_ops journal pcap pcapng jitter_ops
 }
 
 fn run_committed(name: &str) {
@@ -194,7 +200,11 @@ fn run_committed(name: &str) {
         bytes += input.len() as u64;
         run(target, &input);
     }
-    assert!(bytes <= CORPUS_BYTES_MAX, "{name}: {bytes} bytes of corpus");
+    let most = match name {
+        "journal" => JOURNALS_BYTES_MAX,
+        _ => CORPUS_BYTES_MAX,
+    };
+    assert!(bytes <= most, "{name}: {bytes} bytes of corpus");
 }
 
 /// What is here, in `fuzz/fuzz_targets`, in `fuzz/Cargo.toml` and in `.ci/corpora` is the same, so that none is
@@ -306,15 +316,32 @@ fn many_of_the_descriptions_are_answered() {
 fn run_seeded(name: &str) {
     let target = find(name);
     let seeds = (target.seeds)();
+    lay_down(name, &seeds);
     let mut rng = Seed::new([9; 32]).derive(name, 0).rng();
     seeds.iter().for_each(|seed| run(target, seed));
-    for round in 0..INPUTS {
+    let inputs = match name {
+        "agent_ops" => CALLS,
+        _ => INPUTS,
+    };
+    for round in 0..inputs {
         let input = match seeds.len() {
             0 => random(&mut rng),
             len if round % 4 != 0 => mutated(&mut rng, &seeds[round % len]),
             _ => random(&mut rng),
         };
         run(target, &input);
+    }
+}
+
+/// Puts seeds into the target's folder of `ANTIPHON_FUZZ_SEEDS`, if that is set: for a fuzzer to begin with.
+fn lay_down(name: &str, seeds: &[Vec<u8>]) {
+    let Some(folder) = env::var_os("ANTIPHON_FUZZ_SEEDS") else {
+        return;
+    };
+    let folder = PathBuf::from(folder).join(name);
+    fs::create_dir_all(&folder).expect("a folder that can be written");
+    for (number, seed) in seeds.iter().enumerate() {
+        fs::write(folder.join(format!("seed-{number}")), seed).expect("room for it");
     }
 }
 

@@ -1,6 +1,6 @@
 //! What an agent says, and which keys it presses: queued as it comes, however fast that is, and sent in real time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::audio::{FRAME_SAMPLES_MAX, Rate};
@@ -286,9 +286,11 @@ impl Mouth {
             self.tail = self.fade(playing.utterance);
         }
         let mut stopped: Vec<_> = playing.map(|it| it.utterance).into_iter().collect();
+        // Pieces of several may take turns in the queue; each is told once.
+        let mut named: BTreeSet<_> = stopped.iter().copied().collect();
         self.queue.retain(|item| match item {
             Item::Sound(sound, _) if concerns(sound.utterance) => {
-                if stopped.last() != Some(&sound.utterance) {
+                if named.insert(sound.utterance) {
                     stopped.push(sound.utterance);
                 }
                 false
@@ -365,7 +367,8 @@ impl Mouth {
             None => self.fill(now, flushes, heard),
         };
         let Some((samples, rate)) = filled else {
-            self.next = None;
+            // What was flushed may have been empty: it is not to be flushed for ever.
+            (self.next, self.flush) = (None, None);
             self.begins = true;
             self.begin(now);
             return None;

@@ -59,7 +59,8 @@ enum Op {
 }
 
 /// Sessions that come and go, and datagrams for them from a few addresses: each reaches the session that proved its
-/// source, as far as that one holds it, and no other.
+/// source, as far as that one holds it, and no other. Of more paths than a session may have the one that was silent
+/// longest is forgotten.
 pub fn demux_ops(data: &[u8]) {
     let mut model = Model::new(SESSIONS_MAX, 0);
     for op in ops(data) {
@@ -67,6 +68,7 @@ pub fn demux_ops(data: &[u8]) {
         model.check_tables();
     }
     model.close_all();
+    model.judge_forgetting(data.first().copied().unwrap_or(0));
 }
 
 /// The same with many sessions at once and operations drawn from a seed (M6): most live, and all change.
@@ -435,6 +437,34 @@ impl Model {
             (self.living, self.owners.len())
         );
         assert_eq!(sizes.timers, self.living, "each has its deadline");
+    }
+
+    /// A session proves one address more than it may have; all but the first, which is in use, in an order of ours.
+    fn judge_forgetting(&mut self, rotation: u8) {
+        let (id, local) = self.world.open(Role::Echo).expect("all have gone");
+        let others = ADDRESSES - 1;
+        let order = (0..others).map(|place| 1 + (place + u16::from(rotation)) % others);
+        let order: Vec<_> = order.collect();
+        for (number, from) in (0..).zip([0].iter().chain(&order).chain(&[ADDRESSES])) {
+            self.world.now = self.world.now + Duration::from_millis(1);
+            let check = check(&local.ice, number, number == 0);
+            let dropped = self.world.deliver(address(*from), &check);
+            assert_eq!(dropped, None, "a sound check is taken");
+        }
+        for from in 0..=ADDRESSES {
+            // A report of nobody: it says whether the address is anybody's.
+            let mut report = [0x80; 40];
+            report[1] = 200;
+            let dropped = self.world.deliver(address(from), &report);
+            let is_held = dropped != Some(DropReason::UnknownSource);
+            assert_eq!(is_held, from != order[0], "address {from}");
+        }
+        assert_eq!(self.world.shard.table_sizes().paths, SESSION_PATHS_MAX);
+        let (session, reason) = (id, CloseReason::Requested);
+        self.world.command(Command::Close { session, reason });
+        self.world.events.clear();
+        self.world.sent.clear();
+        self.world.assert_empty();
     }
 
     fn close_all(&mut self) {

@@ -6,6 +6,7 @@
 //! `proptests/tests/corpus.rs` calls them on stable, with the committed corpora, with the malformed inputs of others
 //! and with seeded ones.
 
+mod agent;
 #[cfg(feature = "replay")]
 mod capture;
 mod demux;
@@ -22,6 +23,7 @@ mod stun;
 mod wire;
 mod world;
 
+pub use agent::agent_ops;
 #[cfg(feature = "replay")]
 pub use capture::{pcap, pcapng};
 pub use demux::{demux_crowd, demux_ops};

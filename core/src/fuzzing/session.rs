@@ -7,13 +7,13 @@ use std::time::Duration;
 use arbitrary::Arbitrary;
 
 use super::ops::ops;
-use super::world::{OPUS, Peer, World, address, sound};
+use super::world::{OPUS, Peer, RTX, VP8, World, address, sound, vp8};
 use crate::ids::{ParticipantId, RoomId, SessionId};
 use crate::limits::{
     ASKS_PER_DATAGRAM_MAX, DATAGRAM_BYTES_MAX, KEYFRAME_REQUEST_INTERVAL, RETRANSMIT_BURST,
     RETRANSMIT_BYTES_PER_SECOND, SOURCE_SILENCE, SPEAKER_EVENT_INTERVAL, TRACK_EVENT_INTERVAL,
 };
-use crate::message::{DropReason, Event, Role, Target};
+use crate::message::{CloseReason, Command, DropReason, Event, Role, Target, TrackStats};
 use crate::plan::{MediaKind, Mid};
 use crate::time::{NtpTime, Timestamp};
 use crate::wire::rtcp::{
@@ -31,9 +31,6 @@ const OTHERS_MAX: usize = 1 + 2 * 3;
 const GOOD: u32 = 0x600d_0000;
 /// Sources of each end that count on.
 const SOURCES: u8 = 5;
-/// Payload types of [`OFFER`](super::OFFER).
-const VP8: u8 = 96;
-const RTX: u8 = 97;
 /// Ids of its extensions.
 const LEVEL: u8 = 1;
 const TRANSPORT: u8 = 2;
@@ -74,6 +71,7 @@ enum Op<'a> {
     Pass {
         millis: u16,
     },
+    Stats(End),
 }
 
 /// A payload and its type: those of the offer, and some of nobody.
@@ -111,15 +109,6 @@ impl Contents<'_> {
             Self::Whatever(payload_type, payload) => (payload_type & 0x7f, payload.to_vec()),
         }
     }
-}
-
-/// A packet of a picture (RFC 7741 §4.2): with a picture id of 15 bits and a TL0PICIDX.
-fn vp8(key: bool, picture: u16, rest: u8) -> Vec<u8> {
-    let [high, low] = (picture | 0x8000).to_be_bytes();
-    let mut payload = vec![0x90, 0xc0, high, low, low, u8::from(!key), 0, 0];
-    payload.extend([0x9d, 0x01, 0x2a, 16, 0, 16, 0]);
-    payload.extend(vec![rest; usize::from(rest)]);
-    payload
 }
 
 /// A header with the extensions asked for.
@@ -168,7 +157,8 @@ enum Said {
 }
 
 /// A publisher and its subscriber, connected; either says whatever the bytes say, under its own key. Afterwards both
-/// live, a packet as it should be crosses, and so it did all the time between two others.
+/// live, a packet as it should be crosses, and so it did all the time between two others. Figures add up, and a session
+/// that is closed says so.
 pub fn session_datagrams(data: &[u8]) {
     let mut call = Call::new();
     call.assert_sound_crosses();
@@ -177,6 +167,10 @@ pub fn session_datagrams(data: &[u8]) {
     }
     call.pass(SOURCE_SILENCE.max(TRACK_EVENT_INTERVAL));
     call.assert_sound_crosses();
+    for end in [End::Publisher, End::Subscriber] {
+        call.judge_figures(end);
+        call.close(end);
+    }
 }
 
 /// Two peers of a room.
@@ -205,6 +199,8 @@ struct Call {
     asked: BTreeMap<u32, Timestamp>,
     /// What the loud subscriber heard last: source and number.
     heard: (u32, u16),
+    /// Packets that each end sealed, and of them those that were not refused.
+    said: [(u64, u64); 2],
 }
 
 impl Pair {
@@ -236,6 +232,18 @@ impl Pair {
 
     fn ids(&self) -> [SessionId; 2] {
         [self.publisher.id, self.subscriber.id]
+    }
+
+    fn peer(&mut self, end: End) -> &mut Peer {
+        match end {
+            End::Publisher => &mut self.publisher,
+            End::Subscriber => &mut self.subscriber,
+        }
+    }
+
+    /// The session of an end, and where that is.
+    fn end(&mut self, end: End) -> (SessionId, SocketAddr) {
+        (self.peer(end).id, self.addresses[end as usize])
     }
 
     fn check(&mut self, world: &mut World) {
@@ -284,6 +292,7 @@ impl Call {
             repeated: 0,
             asked: BTreeMap::new(),
             heard: (0, 0),
+            said: [(0, 0); 2],
         }
     }
 
@@ -296,6 +305,7 @@ impl Call {
     fn step(&mut self, op: &Op<'_>) {
         match *op {
             Op::Pass { millis } => self.pass(Duration::from_millis(u64::from(millis))),
+            Op::Stats(end) => self.judge_figures(end),
             Op::Media {
                 from,
                 source,
@@ -413,10 +423,8 @@ impl Call {
 
     /// Seals and delivers a plain packet or compound.
     fn say(&mut self, from: End, plain: &[u8]) {
-        let (peer, source) = match from {
-            End::Publisher => (&mut self.loud.publisher, self.loud.addresses[0]),
-            End::Subscriber => (&mut self.loud.subscriber, self.loud.addresses[1]),
-        };
+        let (_, source) = self.loud.end(from);
+        let peer = self.loud.peer(from);
         let report = classify(plain) == Class::Rtcp;
         if plain.get(8..12) == Some(&GOOD.to_be_bytes()) && !report {
             return;
@@ -428,6 +436,8 @@ impl Call {
         };
         let Some(sealed) = sealed else { return };
         let dropped = self.world.deliver(source, &sealed);
+        let (sealed, taken) = &mut self.said[from as usize];
+        (*sealed, *taken) = (*sealed + 1, *taken + u64::from(dropped.is_none()));
         // It was authentic: what is refused is what it says.
         let unheard = [
             DropReason::Unclassified,
@@ -522,6 +532,68 @@ impl Call {
                 "of {source} too soon"
             );
         }
+    }
+
+    /// Figures say no more than there was, and parts add up to the whole.
+    fn judge_figures(&mut self, end: End) {
+        let request = self.world.request();
+        let (session, _) = self.loud.end(end);
+        self.world
+            .command(Command::SessionStats { request, session });
+        let stats = match self.world.events.pop() {
+            Some(Event::SessionStats { stats, .. }) => *stats,
+            other => panic!("{other:?} answers nothing"),
+        };
+        assert!(stats.connected && stats.profile.is_some());
+        let (sealed, taken) = self.said[end as usize];
+        // The packets that must cross are the publisher's too.
+        let good = if matches!(end, End::Publisher) {
+            u64::from(self.loud.next)
+        } else {
+            0
+        };
+        let received = stats.packets_received;
+        assert!((taken + good..=sealed + good).contains(&received));
+        let sum = |inbound, figure: fn(&TrackStats) -> u64| -> u64 {
+            let tracks = stats.tracks.iter();
+            tracks.filter(|it| it.inbound == inbound).map(figure).sum()
+        };
+        assert!(sum(true, |track| track.packets) <= received);
+        let again = sum(false, |track| track.retransmissions);
+        let sent = sum(false, |track| track.packets) + again;
+        assert_eq!(
+            stats.packets_sent, sent,
+            "what is sent is new or sent again"
+        );
+        assert!(
+            stats
+                .tracks
+                .iter()
+                .all(|it| it.inbound || it.lost.abs() <= 1 << 23)
+        );
+    }
+
+    /// Ends a session by BYE, told once.
+    fn close(&mut self, end: End) {
+        let (session, to) = self.loud.end(end);
+        let reason = CloseReason::Requested;
+        self.world.command(Command::Close { session, reason });
+        let mut farewells = 0;
+        for (destination, contents) in std::mem::take(&mut self.world.sent) {
+            assert_eq!(destination, to, "nobody else is concerned");
+            if classify(&contents) == Class::Rtcp {
+                let opened = self.loud.peer(end).open(&contents);
+                let opened = opened.expect("sealed for its session");
+                let goodbyes = packets(&opened).map(|packet| packet.expect("ours"));
+                farewells += goodbyes
+                    .filter(|packet| matches!(packet, Packet::Goodbye(_)))
+                    .count();
+            }
+        }
+        assert_eq!(farewells, 1, "one BYE");
+        let events = std::mem::take(&mut self.world.events);
+        let closed = Event::Closed { session, reason };
+        assert_eq!(events.iter().filter(|event| **event == closed).count(), 1);
     }
 
     /// No event but these, none out of turn, and none more often than is promised.

@@ -2,26 +2,38 @@
 
 use crate::limits::{SRTCP_OVERHEAD_BYTES_MAX, SRTP_OVERHEAD_BYTES_MAX};
 use crate::message::ProfileName;
-use crate::srtp::{Inbound, OpenError, Outbound, ReplayWindow, RtpPosition};
+use crate::plan::DtlsRole;
+use crate::srtp::{Inbound, KeyingMaterial, OpenError, Outbound, ReplayWindow, RtpPosition};
 use crate::wire::rtp::{FIXED_HEADER_BYTES, Header, HeaderFields, write_header};
 
 /// Packets of strangers, and packets of our own with a bit turned. The first byte chooses the profile, the next
-/// two the bit.
+/// two the bit. What one end seals the other opens, and nobody takes his own for the other's.
 pub fn srtp(data: &[u8]) {
     let [profile, place @ .., _] = *data.first_chunk::<4>().unwrap_or(&[0; 4]);
     let data = data.get(3..).unwrap_or_default();
     let place = usize::from(u16::from_be_bytes(place));
-    let (profile, key, salt) = match profile % 3 {
-        0 => (ProfileName::AeadAes256Gcm, 32, 12),
-        1 => (ProfileName::AeadAes128Gcm, 16, 12),
-        _ => (ProfileName::Aes128CmSha1_80, 16, 14),
+    let (profile, bytes) = match profile % 3 {
+        0 => (ProfileName::AeadAes256Gcm, 2 * (32 + 12)),
+        1 => (ProfileName::AeadAes128Gcm, 2 * (16 + 12)),
+        _ => (ProfileName::Aes128CmSha1_80, 2 * (16 + 14)),
     };
-    let (key, salt) = (&[7; 32][..key], &[9; 14][..salt]);
-    let mut inbound = Inbound::from_master(profile, key, salt).expect("the lengths are right");
-    let mut outbound = Outbound::from_master(profile, key, salt).expect("the lengths are right");
+    let exported: [u8; 88] = std::array::from_fn(|at| at as u8);
+    for wrong in [bytes - 1, bytes + 1] {
+        let wrong = exported.get(..wrong).unwrap_or_default();
+        assert!(
+            KeyingMaterial::new(profile, wrong).is_err(),
+            "keys are whole"
+        );
+    }
+    let [client, server] = [DtlsRole::Client, DtlsRole::Server].map(|role| {
+        let keying = KeyingMaterial::new(profile, &exported[..bytes]);
+        keying.expect("the length is right").into_contexts(role)
+    });
+    let ((mut own, mut outbound), (mut inbound, _)) = (client, server);
+    assert_eq!((inbound.profile(), outbound.profile()), (profile, profile));
     refuse_strangers(&mut inbound, data);
-    round_trip_rtp(&inbound, &mut outbound, data, place);
-    round_trip_rtcp(&mut inbound, &mut outbound, data, place);
+    round_trip_rtp([&inbound, &own], &mut outbound, data, place);
+    round_trip_rtcp([&mut inbound, &mut own], &mut outbound, data, place);
 }
 
 fn refuse_strangers(inbound: &mut Inbound, data: &[u8]) {
@@ -37,8 +49,15 @@ fn refuse_strangers(inbound: &mut Inbound, data: &[u8]) {
     assert!(inbound.open_rtcp(&mut data.to_vec()).is_err());
 }
 
-fn round_trip_rtp(inbound: &Inbound, outbound: &mut Outbound, payload: &[u8], place: usize) {
+fn round_trip_rtp(
+    [inbound, own]: [&Inbound; 2],
+    outbound: &mut Outbound,
+    payload: &[u8],
+    place: usize,
+) {
     let mut source = outbound.claim(1).expect("the first claim");
+    assert!(outbound.claim(1).is_none(), "a source is one sender's");
+    assert_eq!((source.ssrc(), source.highest()), (1, None));
     let fields = HeaderFields {
         payload_type: 96,
         marker: false,
@@ -58,6 +77,7 @@ fn round_trip_rtp(inbound: &Inbound, outbound: &mut Outbound, payload: &[u8], pl
     plain.extend_from_slice(payload);
     let again = outbound.seal_rtp(&mut source, 5, &mut sealed.clone(), 12, prefix, rest);
     assert!(again.is_err(), "no nonce twice");
+    assert!(source.highest() == Some(5) && !source.is_exhausted());
 
     let mut window = ReplayWindow::default();
     let untouched = window.clone();
@@ -69,6 +89,9 @@ fn round_trip_rtp(inbound: &Inbound, outbound: &mut Outbound, payload: &[u8], pl
         assert_eq!(window, untouched);
     }
     let position = position(&Header::parse(&sealed).expect("our header"));
+    let mut mirrored = sealed.clone();
+    let opened = own.open_rtp(&mut window, position, &mut mirrored);
+    assert_eq!(opened, Err(OpenError::Unauthenticated), "it is our own");
     let mut copy = sealed.clone();
     let opened = inbound
         .open_rtp(&mut window, position, &mut copy)
@@ -78,7 +101,12 @@ fn round_trip_rtp(inbound: &Inbound, outbound: &mut Outbound, payload: &[u8], pl
     assert_eq!(replayed, Err(OpenError::Replayed));
 }
 
-fn round_trip_rtcp(inbound: &mut Inbound, outbound: &mut Outbound, data: &[u8], place: usize) {
+fn round_trip_rtcp(
+    [inbound, own]: [&mut Inbound; 2],
+    outbound: &mut Outbound,
+    data: &[u8],
+    place: usize,
+) {
     let mut sealed = data.to_vec();
     sealed.resize(data.len() + SRTCP_OVERHEAD_BYTES_MAX, 0);
     let Ok(len) = outbound.seal_rtcp(&mut sealed, data.len()) else {
@@ -89,6 +117,7 @@ fn round_trip_rtcp(inbound: &mut Inbound, outbound: &mut Outbound, data: &[u8], 
     let mut turned = sealed.clone();
     turned[place / 8 % len] ^= 1 << (place % 8);
     assert!(inbound.open_rtcp(&mut turned).is_err());
+    assert!(own.open_rtcp(&mut sealed.clone()).is_err(), "it is our own");
     let mut copy = sealed.clone();
     let opened = inbound.open_rtcp(&mut copy).expect("we open what we seal");
     assert_eq!(copy[..opened], *data);

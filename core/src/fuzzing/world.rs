@@ -6,13 +6,16 @@ use std::sync::{Arc, OnceLock};
 
 use super::sdp::OFFER;
 use super::stun::{answer, binding_request};
+use crate::audio::{FRAME_SAMPLES_MAX, Rate};
+use crate::codec::{AnyEncoder, Encoder as _, EncoderSettings};
 use crate::ids::{RequestId, SessionId, ShardId};
-use crate::limits::{SRTCP_OVERHEAD_BYTES_MAX, SRTP_OVERHEAD_BYTES_MAX};
+use crate::limits::{SPOKEN_BYTES_MAX, SRTCP_OVERHEAD_BYTES_MAX, SRTP_OVERHEAD_BYTES_MAX};
 use crate::message::{
     CloseReason, Command, CommandError, DropReason, Event, PlanFlaw, Role, ShardStats,
 };
 use crate::net::Datagram;
-use crate::plan::{DtlsRole, IceCredentials, LocalDescription, SessionPlan};
+use crate::plan::{Codec, DtlsRole, IceCredentials, LocalDescription, SessionPlan};
+use crate::relay::Relay;
 use crate::rng::Seed;
 use crate::sdp::{Offer, Purpose};
 use crate::session::transport::scripted::Scripted;
@@ -32,6 +35,9 @@ const PEER_PASSWORD: &str = "0123456789abcdef012345";
 const AUDIO_LEVEL: u8 = 1;
 /// What [`OFFER`] calls Opus.
 pub(super) const OPUS: u8 = 111;
+/// What it calls VP8, and VP8 that is sent again.
+pub(super) const VP8: u8 = 96;
+pub(super) const RTX: u8 = 97;
 
 pub(super) struct World {
     pub(super) shard: Shard,
@@ -41,6 +47,8 @@ pub(super) struct World {
     pub(super) sent: Vec<(SocketAddr, Vec<u8>)>,
     /// Told and not looked at yet.
     pub(super) events: Vec<Event>,
+    /// Said to other shards and not looked at yet.
+    pub(super) relays: Vec<(ShardId, Relay)>,
     requests: u64,
     received: u64,
 }
@@ -48,9 +56,14 @@ pub(super) struct World {
 impl World {
     /// A world whose handshakes are scripted: cheap, and the same each time.
     pub(super) fn new(sessions_max: u32) -> Self {
+        Self::on(ShardId(0), sessions_max)
+    }
+
+    /// The same of a shard among others.
+    pub(super) fn on(shard: ShardId, sessions_max: u32) -> Self {
         static IDENTITY: OnceLock<Arc<Identity>> = OnceLock::new();
         let identity = IDENTITY.get_or_init(|| Arc::new(Identity::scripted(&SEED)));
-        Self::of(Arc::clone(identity), sessions_max)
+        Self::of(shard, Arc::clone(identity), sessions_max)
     }
 
     /// A world with real DTLS.
@@ -59,21 +72,22 @@ impl World {
         let identity = IDENTITY.get_or_init(|| {
             Arc::new(Identity::generate().expect("the library makes a certificate"))
         });
-        Self::of(Arc::clone(identity), sessions_max)
+        Self::of(ShardId(0), Arc::clone(identity), sessions_max)
     }
 
-    fn of(identity: Arc<Identity>, sessions_max: u32) -> Self {
+    fn of(shard: ShardId, identity: Arc<Identity>, sessions_max: u32) -> Self {
         let config = Arc::new(ShardConfig {
             identity,
             sessions_max,
             tuning: Tuning::default(),
         });
-        let shard = Shard::new(ShardId(0), config, Epoch::simulated(), SEED);
+        let shard = Shard::new(shard, config, Epoch::simulated(), SEED);
         Self {
             shard: shard.expect("a valid configuration"),
             now: Timestamp::ZERO,
             sent: Vec::new(),
             events: Vec::new(),
+            relays: Vec::new(),
             requests: 0,
             received: 0,
         }
@@ -109,6 +123,12 @@ impl World {
         self.collect();
     }
 
+    /// Takes in what another shard says.
+    pub(super) fn relay(&mut self, from: ShardId, relay: Relay) {
+        self.shard.handle_relay(self.now, from, relay);
+        self.collect();
+    }
+
     /// Does what is due. D3: asking again at the same time changes nothing, and the next deadline is not now.
     pub(super) fn turn(&mut self) {
         self.shard.handle_timeout(self.now);
@@ -135,7 +155,7 @@ impl World {
         self.open_planned(role, plan(role))
     }
 
-    fn open_planned(
+    pub(super) fn open_planned(
         &mut self,
         role: Role,
         plan: SessionPlan,
@@ -261,7 +281,7 @@ impl World {
                     self.sent.push((transmit.destination, contents));
                     count += 1;
                 }
-                Output::Relay(..) => {}
+                Output::Relay(to, relay) => self.relays.push((to, relay)),
                 Output::Event(event) => self.events.push(event),
                 Output::Timeout(deadline) => break deadline,
             }
@@ -447,4 +467,55 @@ pub(super) fn sound(ssrc: u32, sequence_number: u16, payload: &[u8]) -> Vec<u8> 
     packet.truncate(len.expect("it fits"));
     packet.extend_from_slice(payload);
     packet
+}
+
+/// 20 ms of a loud tone, with a mark behind it that a decoder takes for padding (RFC 6716 §3.2.5). Without Opus it is
+/// the mark alone.
+pub(super) fn loud(mark: [u8; 8]) -> Vec<u8> {
+    static TONE: OnceLock<Vec<u8>> = OnceLock::new();
+    let tone = TONE.get_or_init(|| {
+        let encoder = AnyEncoder::new(Codec::Opus, Rate::Hz48000, EncoderSettings::STANDARD);
+        let Ok(mut encoder) = encoder else {
+            return Vec::new();
+        };
+        let mut packet = vec![0; SPOKEN_BYTES_MAX];
+        let square = |sample| if sample / 60 % 2 == 0 { 0.5 } else { -0.5 };
+        let samples: Vec<f32> = (0..2 * FRAME_SAMPLES_MAX).map(square).collect();
+        let len = encoder.encode(&samples, &mut packet).expect("20 ms");
+        packet.truncate(len);
+        packet
+    });
+    let mut packet = Vec::new();
+    if let Some((toc, frame)) = tone.split_first() {
+        let one_padded = 0x41;
+        packet.extend([toc | 3, one_padded, mark.len() as u8]);
+        packet.extend(frame);
+    }
+    packet.extend(mark);
+    packet
+}
+
+/// A packet of a picture with a mark behind it, in the clear.
+pub(super) fn picture(ssrc: u32, sequence_number: u16, key: bool, mark: &[u8]) -> Vec<u8> {
+    let fields = HeaderFields {
+        payload_type: VP8,
+        marker: true,
+        sequence_number,
+        timestamp: u32::from(sequence_number) * 3_000,
+        ssrc,
+    };
+    let mut packet = vec![0; FIXED_HEADER_BYTES];
+    write_header(&mut packet, &fields, &[]).expect("it fits");
+    packet.extend(vp8(key, sequence_number, 0));
+    packet.extend_from_slice(mark);
+    packet
+}
+
+/// A packet of a picture (RFC 7741 §4.2): with a picture id of 15 bits and a TL0PICIDX.
+pub(super) fn vp8(key: bool, picture: u16, rest: u8) -> Vec<u8> {
+    let [high, low] = (picture | 0x8000).to_be_bytes();
+    let mut payload = vec![0x90, 0xc0, high, low, low, u8::from(!key), 0, 0];
+    payload.extend([0x9d, 0x01, 0x2a, 16, 0, 16, 0]);
+    payload.extend(vec![rest; usize::from(rest)]);
+    payload
 }

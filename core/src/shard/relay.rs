@@ -345,6 +345,14 @@ impl Shard {
             let followers = track.track.take_followers();
             self.abandon(followers);
         }
+        // Nobody is left to answer what the throttle held back.
+        let held = self.relaying.held.len();
+        self.relaying
+            .held
+            .retain(|(_, track)| track.session != session);
+        if self.relaying.held.len() != held {
+            self.arm_held();
+        }
     }
 
     fn on_relayed(&mut self, from: ShardId, packet: &RelayedPacket) {

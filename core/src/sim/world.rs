@@ -419,6 +419,13 @@ impl World {
         }
     }
 
+    /// The server says something to a shard.
+    pub fn command(&mut self, shard: u16, command: Command) {
+        let host = &mut self.hosts[usize::from(shard)];
+        host.port.commands.push_back(command);
+        host.is_touched = true;
+    }
+
     /// A client's NAT gives it another address; what is sent to the old one is lost.
     pub fn rebind(&mut self, id: MemberId) {
         let member = &mut self.members[id.0];
@@ -736,12 +743,6 @@ impl World {
             self.queue.push(at, Due::Arrival(arrival));
         }
         self.queue.push(stranger.next, Due::Stranger(place));
-    }
-
-    fn command(&mut self, shard: u16, command: Command) {
-        let host = &mut self.hosts[usize::from(shard)];
-        host.port.commands.push_back(command);
-        host.is_touched = true;
     }
 
     fn pass_offer(&mut self, number: u32) {

@@ -104,6 +104,16 @@ fn a_late_program_is_told_so_and_short_pieces_are_not_kept_for_ever() {
     );
 }
 
+/// Else the shard would do nothing else any more.
+#[test]
+fn an_empty_piece_that_is_not_the_last_is_waited_for_and_over() {
+    let (mut mouth, mut heard) = (Mouth::new(EPOCH), VecDeque::new());
+    mouth.say(at(0), sound(1, 0, false), &mut heard);
+    let due = mouth.deadline().expect("it is flushed");
+    assert!(mouth.speak(due, &mut heard).is_none());
+    assert_eq!(mouth.deadline(), None);
+}
+
 #[test]
 fn marks_are_reached_when_what_stood_before_them_was_sent() {
     let (mut mouth, mut heard) = (Mouth::new(EPOCH), VecDeque::new());
