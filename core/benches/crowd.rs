@@ -51,9 +51,9 @@ fn main() {
 fn measure(sessions: u16, batch: usize) -> u128 {
     let mut world = World::new(1);
     let mut peers: Vec<_> = (0..sessions)
-        .map(|number| connect(&mut world, number))
+        .map(|number| voice(&mut world, number, Role::Echo))
         .collect();
-    let mut rounds = rounds_of(&mut peers);
+    let mut rounds = rounds_of(&mut peers, ROUNDS, PAYLOAD_BYTES);
     let mut least = u128::MAX;
     for (round, contents) in (0..).zip(&mut rounds) {
         let sources = peers.iter().map(|peer| peer.address);
