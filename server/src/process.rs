@@ -41,6 +41,11 @@ impl Process {
         Duration::from_nanos(self.seen.values().sum())
     }
 
+    /// Nanoseconds each thread had used, as of the last reading.
+    pub(crate) const fn by_thread(&self) -> &BTreeMap<u32, u64> {
+        &self.seen
+    }
+
     /// Bytes of memory it has resident.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();

@@ -26,7 +26,7 @@ pub struct Arguments {
     /// Which kind of world; churn has 50 clients a second come, talk and go, and says what that leaves behind
     #[arg(long, value_name = "NAME", default_value = "swarm", value_parser = NAMES)]
     scenario: String,
-    /// Seconds before faults end and everybody must recover, or of churn [default: 15, of churn 60]
+    /// Seconds before faults end and everybody must recover, or of churn [default: 15, of churn 140]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=SECONDS_MAX))]
     seconds: Option<u64>,
     /// Print one JSON object
@@ -42,8 +42,8 @@ const NAMES: [&str; 1 + Scenario::NAMES.len()] = {
     let [swarm, rooms, video] = Scenario::NAMES;
     [swarm, rooms, video, CHURN]
 };
-/// Of churn, if not said otherwise.
-const CHURN_LASTS: Duration = Duration::from_secs(60);
+/// Of churn, if not said otherwise: the least whose first quarter is as long as consent lasts.
+const CHURN_LASTS: Duration = Duration::from_secs(4 * AFTERWARDS.as_secs());
 
 /// Runs a world; fails when an oracle found something.
 #[must_use]
@@ -103,11 +103,12 @@ fn churn(arguments: &Arguments) -> (String, Vec<Finding>) {
         bar.note(second, || {
             format!("{second} s, {} sessions", standing.opened)
         });
-        // By then as many lie about as ever will, of those that went without a word.
-        let start = AFTERWARDS.as_secs().min(lasts.as_secs() / 4);
+        // After that long as many lie about as ever will, of those that went without a word; in a shorter churn their
+        // number still grows.
+        let start = AFTERWARDS.as_secs().min(lasts.as_secs() / 4).max(1);
         for (at, name) in [
             (start, "start"),
-            (lasts.as_secs() / 2, "middle"),
+            ((lasts.as_secs() / 2).max(1), "middle"),
             (lasts.as_secs(), "end"),
         ] {
             if second == at {
@@ -342,6 +343,16 @@ mod tests {
             assert_eq!(after[table], 0, "{table}");
         }
         assert!(end["sessions"].as_u64() > Some(opened / 4), "{json}");
+        // As short as can be, all three are the same second.
+        let (text, _) = churn(&Arguments {
+            seconds: Some(1),
+            ..arguments(true)
+        });
+        let json: Value = serde_json::from_str(&text).expect("one object");
+        let marks = json["marks"].as_array().expect("a list");
+        let seconds = marks.iter().filter_map(|mark| mark["seconds"].as_f64());
+        let seconds: Vec<_> = seconds.map(|seconds| seconds as u64).collect();
+        assert_eq!(seconds[..3], [1; 3], "{json}");
         let (text, _) = churn(&arguments(false));
         assert!(text.contains("0 findings, 0 faults"), "{text}");
     }

@@ -24,13 +24,14 @@ use antiphon_core::rng::{Rng, Seed};
 use antiphon_core::time::Timestamp;
 use antiphon_core::wire::{Class, classify};
 use antiphon_udp::Clock;
+use tokio::sync::oneshot;
 
 use super::Ending;
 use super::call::{Agreed, Call, Turn};
 use super::description::Role;
 use super::figures::Spread;
 use super::handshake::{Credentials, Room};
-use super::limits::{LISTEN_ON, SHARDS_MAX};
+use super::limits::{LISTEN_ON, RETURN_MAX, SHARDS_MAX};
 use super::media::{Moment, OVERHEAD_BYTES};
 use super::pace::{Due, Pacer, Talk};
 use super::sockets::{Bell, Place, Sockets};
@@ -70,10 +71,12 @@ pub(super) enum Order {
     Hush,
     /// Send media between these times, and count.
     Talk { from: Timestamp, until: Timestamp },
-    /// This session is about to go: send nothing more in it, but count what comes back.
-    Rest(u32),
-    /// Forget this session; what it came to is kept.
-    Leave(u32),
+    /// Once this session is connected, send nothing more in it; and once what it sent is back, or [`RETURN_MAX`]
+    /// later, forget it. What it came to is kept. `gone` is dropped then.
+    Leave {
+        session: u32,
+        gone: oneshot::Sender<()>,
+    },
 }
 
 /// What sessions send, and when.
@@ -213,7 +216,7 @@ impl Outcomes {
     }
 }
 
-/// Which sessions a thread has: each so manieth.
+/// Which sessions a thread has: every n-th of n threads.
 #[derive(Clone, Copy, Debug)]
 struct Share {
     thread: u32,
@@ -221,6 +224,11 @@ struct Share {
 }
 
 impl Share {
+    /// Which of so many threads has a session.
+    const fn holder(session: u32, threads: usize) -> usize {
+        session as usize % threads
+    }
+
     /// How many of so many it has.
     const fn of(self, sessions: u32) -> u32 {
         (sessions + self.threads - 1 - self.thread) / self.threads
@@ -259,14 +267,14 @@ impl Desk {
     pub(super) fn order(&self, order: Order) {
         let session = match &order {
             Order::Join(join) => join.session,
-            Order::Rest(session) | Order::Leave(session) => *session,
+            Order::Leave { session, .. } => *session,
             Order::Hush => return self.tell_all(|| Order::Hush),
             Order::Talk { from, until } => {
                 let (from, until) = (*from, *until);
                 return self.tell_all(|| Order::Talk { from, until });
             }
         };
-        self.tell(session as usize % self.0.len(), order);
+        self.tell(Share::holder(session, self.0.len()), order);
     }
 
     fn tell_all(&self, order: impl Fn() -> Order) {
@@ -361,6 +369,16 @@ impl Engine {
     }
 }
 
+/// A session that was told to leave.
+struct Leaving {
+    /// Its place.
+    session: usize,
+    /// Known once it rests.
+    until: Option<Timestamp>,
+    /// Dropped along with this, which is what whoever waits is told by.
+    _gone: oneshot::Sender<()>,
+}
+
 struct Run {
     clock: Clock,
     share: Share,
@@ -376,6 +394,7 @@ struct Run {
     /// When each call wants to be looked at, media apart.
     due: BTreeSet<(Timestamp, u32)>,
     joining: u32,
+    leaving: Vec<Leaving>,
     pacer: Option<Pacer>,
     /// The media phase.
     phase: Option<(Timestamp, Timestamp)>,
@@ -412,6 +431,7 @@ impl Run {
             calls: (0..sessions).map(|_| None).collect(),
             due: BTreeSet::new(),
             joining: 0,
+            leaving: Vec::new(),
             pacer,
             phase: None,
             outcomes: Outcomes {
@@ -441,6 +461,7 @@ impl Run {
             }
             let more = self.receive(&mut batch);
             self.serve();
+            self.let_leave();
             let more = self.send_due() || more;
             self.sockets.flush();
             self.publish();
@@ -472,13 +493,50 @@ impl Run {
                 self.pacer.get_or_insert_with(pacer);
                 self.phase = Some((from, until));
             }
-            Order::Rest(session) => {
-                if let Some(call) = &mut self.calls[self.share.place(session)] {
-                    call.rest();
-                }
-            }
-            Order::Leave(session) => self.forget(self.share.place(session)),
+            Order::Leave { session, gone } => self.leaving.push(Leaving {
+                session: self.share.place(session),
+                until: None,
+                _gone: gone,
+            }),
         }
+    }
+
+    /// Forgets who was told to leave and has nothing more to wait for.
+    fn let_leave(&mut self) {
+        if self.leaving.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        let mut leaving = std::mem::take(&mut self.leaving);
+        leaving.retain_mut(|leaving| {
+            let is_staying = self.is_staying(now, leaving);
+            if !is_staying {
+                self.retire(leaving.session);
+            }
+            is_staying
+        });
+        self.leaving = leaving;
+    }
+
+    /// Whether it is to be kept for now. From its connection on it sends nothing more.
+    fn is_staying(&mut self, now: Timestamp, leaving: &mut Leaving) -> bool {
+        let call = &mut self.calls[leaving.session];
+        let (Some(call), Some(outcome)) = (call, &self.outcomes.calls[leaving.session]) else {
+            return false;
+        };
+        if call.is_joining() {
+            return true;
+        }
+        call.rest();
+        let until = *leaving.until.get_or_insert(now + RETURN_MAX);
+        outcome.received < outcome.sent && now < until
+    }
+
+    /// Frees the place of a session; what it came to is kept.
+    fn retire(&mut self, session: usize) {
+        self.forget(session);
+        let outcome = self.outcomes.calls[session].take();
+        self.outcomes.left.extend(outcome);
     }
 
     fn admit(&mut self, join: Join) {
@@ -494,8 +552,9 @@ impl Run {
             ended: None,
             shard: None,
         };
-        let before = self.outcomes.calls[session].replace(outcome);
-        self.outcomes.left.extend(before);
+        // Nobody is there, unless it was called over a live one.
+        self.retire(session);
+        self.outcomes.calls[session] = Some(outcome);
         let call = Call::new(now, join.agreed, self.rng.u64());
         self.due.insert((call.deadline(), session as u32));
         self.calls[session] = Some(call);
@@ -522,7 +581,13 @@ impl Run {
         } else {
             NAP_MAX
         };
-        let next = due.into_iter().chain(pacer).chain(until).min();
+        let leaving = self.leaving.iter().filter_map(|leaving| leaving.until);
+        let next = due
+            .into_iter()
+            .chain(pacer)
+            .chain(until)
+            .chain(leaving)
+            .min();
         let left = next.map_or(NAP_MAX, |next| next.since(now));
         self.sockets
             .wait(left.clamp(NAP_MIN, longest), self.joining > 0);

@@ -40,5 +40,10 @@ pub(super) const SOURCES_MAX: usize = 4;
 pub(super) const SHARDS_MAX: usize = 64;
 /// A sender that fell further behind skips what it owes: sent late in a heap it would measure nothing.
 pub(super) const BACKLOG_MAX: Duration = Duration::from_millis(200);
+/// What a session sent that leaves is awaited for this long, and is lost if it is not back then: far more than any way
+/// on which its figures would be of use.
+pub(super) const RETURN_MAX: Duration = Duration::from_secs(1);
+/// After the media phase, churn that is still on its way out or in is awaited for this long.
+pub(super) const CHURN_TIMEOUT: Duration = Duration::from_secs(5);
 /// After the last packet was sent, replies are awaited for this long.
 pub(super) const LISTEN_ON: Duration = Duration::from_millis(500);

@@ -116,8 +116,8 @@ pub struct Arguments {
     #[arg(long, value_name = "P", default_value_t = 50,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(PPS_MAX)))]
     pps: u32,
-    /// Sessions a second that leave in the media phase, each followed by a new one in its place, up to 2 s before the
-    /// end; who looks for leaks runs this for minutes, with --pid
+    /// Sessions a second that leave in the media phase, once their packets are back, each followed by a new one in its
+    /// place, up to 2 s before the end; who looks for leaks runs this for minutes, with --pid
     #[arg(long, value_name = "R", conflicts_with_all = ["whep", "speech"],
         value_parser = clap::value_parser!(u32).range(1..=i64::from(CHURN_MAX)))]
     churn: Option<u32>,
@@ -289,7 +289,7 @@ struct Load<'a> {
     failures: Reasons,
     /// What is to be deleted, and where.
     resources: Vec<(Arc<Target>, Vec<Made>)>,
-    /// Sessions that left, each for another to come.
+    /// Sessions called for others that had left.
     churned: u32,
     /// Sessions that cannot be deleted.
     left: u64,
@@ -342,7 +342,7 @@ impl<'a> Load<'a> {
         let phase = if self.connected() > 0 {
             self.talk().await
         } else {
-            [joined; 3]
+            [joined.clone(), joined.clone(), joined.clone()]
         };
         let is_interrupted = self.is_stopped();
         let outcomes = self.engine.finish();
@@ -458,7 +458,7 @@ impl<'a> Load<'a> {
         Some(Churn::start(posting, resources, ends))
     }
 
-    /// The media phase; readings at its start, about its middle and at its end.
+    /// The media phase; readings at its start, once half of it is over and at its end.
     async fn talk(&mut self) -> [Reading; 3] {
         self.engine.desk.order(Order::Hush);
         self.pause(SETTLE).await;
@@ -468,20 +468,24 @@ impl<'a> Load<'a> {
         let (from, until) = (start.at, start.at + seconds);
         self.engine.desk.order(Order::Talk { from, until });
         let churn = self.start_churn(until);
-        let (mut middle, mut end) = (start, start);
+        let (mut middle, mut end) = (None, start.clone());
         while end.at < until && !self.is_stopped() && !self.engine.has_ended() {
             let left = until.since(self.clock.now());
             self.pause(left.min(READ)).await;
             end = self.read();
-            if end.at.since(from) <= seconds / 2 {
-                middle = end;
+            if middle.is_none() && end.at.since(from) >= seconds / 2 {
+                middle = Some(end.clone());
             }
             let done = end.at.since(from).as_millis() as u64;
             let packets = end.packets;
             bar.note(done, || format!("{} s, {packets} packets", done / 1_000));
         }
         if let Some(churn) = churn {
-            let (churned, posted) = churn.finish().await;
+            let interrupt = async {
+                self.interrupt.recv().await;
+                self.stop.store(true, Ordering::Relaxed);
+            };
+            let (churned, posted) = churn.finish(interrupt).await;
             self.churned = churned;
             self.left += posted.unknown_resources;
             self.failures.add(posted.reasons);
@@ -489,7 +493,7 @@ impl<'a> Load<'a> {
                 *resources = posted.resources;
             }
         }
-        [start, middle, end]
+        [start, middle.unwrap_or_else(|| end.clone()), end]
     }
 
     async fn pause(&mut self, duration: Duration) {
@@ -517,6 +521,7 @@ impl<'a> Load<'a> {
         Reading {
             at: self.clock.now(),
             own_cpu: self.own.cpu(),
+            own_threads: self.own.by_thread().clone(),
             own_resident: self.own.resident_bytes(),
             server: self
                 .server

@@ -1,10 +1,10 @@
 //! POSTs all offers at their time, and DELETEs what came of them; or both in turn, so that sessions come and go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use antiphon_core::plan::{Fingerprint, IceCredentials};
@@ -12,6 +12,7 @@ use antiphon_core::rng::{Rng, Seed};
 use antiphon_core::time::Timestamp;
 use antiphon_udp::Clock;
 use serde_json::Value;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -19,13 +20,15 @@ use super::call::Agreed;
 use super::description::{Answer, Offer, Role};
 use super::engine::{Desk, Join, Order};
 use super::http::{Client, Reply, Target};
-use super::limits::{DELETES_TIMEOUT, POSTERS_MAX, REASON_BYTES_MAX, REASONS_MAX};
+use super::limits::{
+    CHURN_TIMEOUT, DELETES_TIMEOUT, HTTP_TIMEOUT, POSTERS_MAX, REASON_BYTES_MAX, REASONS_MAX,
+};
 
 /// A step of the golden ratio that gives every session another source, and is odd.
 const SSRC_STEP: u32 = 0x9e37_79b1;
 
-/// Between the last packet of a session and its end: what is under way comes back.
-const REST: Duration = Duration::from_millis(200);
+/// Between looks at whether churn is over.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Before a server that was too busy to delete is asked again.
 const DELETE_AGAIN: Duration = Duration::from_millis(50);
 
@@ -94,6 +97,14 @@ pub(super) struct Posted {
 }
 
 impl Posted {
+    /// Of so many that did not come to their end: each may have left a session on the server.
+    fn cut_off(workers: u64) -> Self {
+        Self {
+            unknown_resources: workers,
+            ..Self::default()
+        }
+    }
+
     fn add(&mut self, other: Self) {
         self.answered += other.answered;
         self.resources.extend(other.resources);
@@ -137,26 +148,45 @@ impl Posters {
 /// Sessions that leave and come anew, one after another, at the rate of `posting`, until some time.
 pub(super) struct Churn {
     workers: JoinSet<Posted>,
-    /// What each session would have to delete, by number.
-    resources: Arc<Mutex<Vec<Option<String>>>>,
-    begun: Arc<AtomicU32>,
+    places: Arc<Mutex<VecDeque<Place>>>,
+    came: Arc<AtomicU32>,
+}
+
+/// A session's place, and what is to be deleted of who has it.
+#[derive(Debug)]
+struct Place {
+    session: u32,
+    path: Option<String>,
 }
 
 impl Churn {
     /// `resources` are those of all sessions.
     pub(super) fn start(posting: Posting, resources: Vec<Made>, until: Timestamp) -> Self {
-        let mut places = vec![None; posting.sessions.len()];
+        let free = posting.sessions.clone();
+        let mut free: VecDeque<_> = free
+            .map(|session| Place {
+                session,
+                path: None,
+            })
+            .collect();
         for Made { session, path } in resources {
-            places[session as usize] = Some(path);
+            free[session as usize].path = Some(path);
         }
-        let (resources, begun) = (Arc::new(Mutex::new(places)), Arc::default());
+        // Each has one place at a time, so there is one for each.
+        let count = free.len().min(POSTERS_MAX) as u64;
+        let (places, came, turns) = (
+            Arc::new(Mutex::new(free)),
+            Arc::default(),
+            Arc::new(AtomicU32::new(0)),
+        );
         let posting = Arc::new(posting);
         let mut workers = JoinSet::new();
-        for worker in 0..POSTERS_MAX as u64 {
+        for worker in 0..count {
             let turns = Turns {
                 posting: Arc::clone(&posting),
-                begun: Arc::clone(&begun),
-                resources: Arc::clone(&resources),
+                turns: Arc::clone(&turns),
+                came: Arc::clone(&came),
+                places: Arc::clone(&places),
                 until,
             };
             let rng = posting.seed.derive("churn", worker).rng();
@@ -164,39 +194,44 @@ impl Churn {
         }
         Self {
             workers,
-            resources,
-            begun,
+            places,
+            came,
         }
     }
 
-    /// Waits for those that are on their way out or in. How many left, what came of it, and what is to be deleted now.
-    pub(super) async fn finish(mut self) -> (u32, Posted) {
+    /// Waits for those that are on their way out or in, but not for long, nor once `interrupt` is ready. How many were
+    /// called for others, what came of it, and what is to be deleted now.
+    pub(super) async fn finish(mut self, interrupt: impl Future<Output = ()>) -> (u32, Posted) {
         let mut posted = Posted::default();
-        while let Some(worker) = self.workers.join_next().await {
-            posted.add(worker.unwrap_or_default());
+        let all = async {
+            while let Some(worker) = self.workers.join_next().await {
+                posted.add(worker.unwrap_or_else(|_| Posted::cut_off(1)));
+            }
+        };
+        tokio::select! {
+            () = all => {}
+            () = interrupt => {}
+            () = sleep(CHURN_TIMEOUT) => {}
         }
-        let mut places = self
-            .resources
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let left = (0..).zip(places.drain(..));
-        posted.resources = left
-            .filter_map(|(session, path)| {
-                Some(Made {
-                    session,
-                    path: path?,
-                })
-            })
-            .collect();
-        (self.begun.load(Ordering::Relaxed), posted)
+        posted.add(Posted::cut_off(self.workers.len() as u64));
+        self.workers.shutdown().await;
+        let mut places = lock(&self.places);
+        let taken = places.drain(..).filter_map(|place| {
+            let (session, path) = (place.session, place.path?);
+            Some(Made { session, path })
+        });
+        posted.resources = taken.collect();
+        (self.came.load(Ordering::Relaxed), posted)
     }
 }
 
 /// What one that lets sessions go and come has of a [`Churn`].
 struct Turns {
     posting: Arc<Posting>,
-    begun: Arc<AtomicU32>,
-    resources: Arc<Mutex<Vec<Option<String>>>>,
+    turns: Arc<AtomicU32>,
+    /// Sessions called for others.
+    came: Arc<AtomicU32>,
+    places: Arc<Mutex<VecDeque<Place>>>,
     until: Timestamp,
 }
 
@@ -206,46 +241,68 @@ impl Turns {
         let mut client = Client::new(Arc::clone(&posting.target));
         let mut posted = Posted::default();
         loop {
-            let turn = self.begun.fetch_add(1, Ordering::Relaxed);
+            let turn = self.turns.fetch_add(1, Ordering::Relaxed);
             let due = posting.start + Duration::from_secs_f64(f64::from(turn + 1) / posting.rate);
-            let stops = || posting.stop.load(Ordering::Relaxed);
-            while due < self.until && posting.clock.now() < due && !stops() {
-                sleep(due.since(posting.clock.now()).min(REST)).await;
+            let is_over = || self.is_stopped() || posting.clock.now() >= self.until;
+            while posting.clock.now() < due && !is_over() {
+                sleep(due.since(posting.clock.now()).min(LOOK_AGAIN)).await;
             }
-            if due >= self.until || stops() {
-                // It did not come to it.
-                self.begun.fetch_sub(1, Ordering::Relaxed);
+            if is_over() {
                 return posted;
             }
-            let session = turn % posting.sessions.len() as u32;
-            posting.desk.order(Order::Rest(session));
-            sleep(REST).await;
-            posting.desk.order(Order::Leave(session));
-            if let Some(resource) = self.exchange(session, None)
-                && !delete(&mut client, &resource).await
-            {
-                posted.unknown_resources += 1;
-            }
-            match post(posting, &mut client, session, &mut rng, &mut posted).await {
-                Ok(join) => {
-                    posted.answered += 1;
-                    posting.desk.order(Order::Join(Box::new(join)));
-                }
-                Err(reason) => posted.reasons.note(reason, 1),
-            }
-            let made = posted.resources.pop().map(|resource| resource.path);
-            self.exchange(session, made);
+            let taken = lock(&self.places).pop_front();
+            let Some(mut place) = taken else {
+                return posted;
+            };
+            self.renew(&mut place, &mut client, &mut rng, &mut posted)
+                .await;
+            lock(&self.places).push_back(place);
         }
     }
 
-    /// Puts the path of a resource in the place of a session's, and gives that.
-    fn exchange(&self, session: u32, path: Option<String>) -> Option<String> {
-        let places = &mut self
-            .resources
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut places[session as usize], path)
+    fn is_stopped(&self) -> bool {
+        self.posting.stop.load(Ordering::Relaxed)
     }
+
+    /// Lets one leave, and another come.
+    async fn renew(
+        &self,
+        place: &mut Place,
+        client: &mut Client,
+        rng: &mut Rng,
+        posted: &mut Posted,
+    ) {
+        let (posting, session) = (&self.posting, place.session);
+        let (gone, has_left) = oneshot::channel();
+        posting.desk.order(Order::Leave { session, gone });
+        // It is dropped without a word.
+        has_left.await.ok();
+        let patience = posting.clock.now() + HTTP_TIMEOUT;
+        let gives_up = || self.is_stopped() || posting.clock.now() >= patience;
+        if let Some(path) = &place.path
+            && !delete(client, path, gives_up).await
+            && !self.is_stopped()
+        {
+            posted.unknown_resources += 1;
+        }
+        if self.is_stopped() {
+            // What is gone already is as good at the end.
+            return;
+        }
+        self.came.fetch_add(1, Ordering::Relaxed);
+        match post(posting, client, session, rng, posted).await {
+            Ok(join) => {
+                posted.answered += 1;
+                posting.desk.order(Order::Join(Box::new(join)));
+            }
+            Err(reason) => posted.reasons.note(reason, 1),
+        }
+        place.path = posted.resources.pop().map(|resource| resource.path);
+    }
+}
+
+fn lock(places: &Mutex<VecDeque<Place>>) -> MutexGuard<'_, VecDeque<Place>> {
+    places.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn work(posting: Arc<Posting>, next: Arc<AtomicU32>, mut rng: Rng) -> Posted {
@@ -379,7 +436,7 @@ pub(super) async fn delete_all(target: &Arc<Target>, resources: Vec<Made>) -> u6
                 let Some(resource) = resources.get(index) else {
                     return;
                 };
-                let is_gone = delete(&mut client, &resource.path).await;
+                let is_gone = delete(&mut client, &resource.path, || false).await;
                 deleted.fetch_add(is_gone.into(), Ordering::Relaxed);
             }
         });
@@ -390,11 +447,11 @@ pub(super) async fn delete_all(target: &Arc<Target>, resources: Vec<Made>) -> u6
     total - u64::from(deleted.load(Ordering::Relaxed))
 }
 
-/// Whether it is gone; asks again as long as the server is too busy to say.
-async fn delete(client: &mut Client, resource: &str) -> bool {
+/// Whether it is gone; asks again as long as the server is too busy to say, until it `gives_up`.
+async fn delete(client: &mut Client, resource: &str, gives_up: impl Fn() -> bool) -> bool {
     loop {
         match client.delete(resource).await.map(|reply| reply.status) {
-            Ok(429 | 503) => sleep(DELETE_AGAIN).await,
+            Ok(429 | 503) if !gives_up() => sleep(DELETE_AGAIN).await,
             // One that was gone before is as good.
             Ok(status) => return matches!(status, 200..=299 | 404 | 410),
             Err(_) => return false,

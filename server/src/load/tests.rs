@@ -255,6 +255,24 @@ fn sessions_that_come_for_others_connect_lose_nothing_and_leave_nothing() {
     assert!(faults.clone().count() == 2 && faults.into_iter().all(|line| line.ends_with(" 0")));
 }
 
+/// More turns than sessions can take: no two have the same session at a time, and churn ends with the media.
+#[test]
+fn churn_that_is_asked_to_be_too_fast_leaves_nothing_either() {
+    let server = Running::start("");
+    let line = "--whip SERVER/whip --sessions 20 --rate 200 --seconds 4 --churn 200";
+    let report = server.load(line).unwrap();
+    let json = report.to_json();
+    assert!(report.is_whole(), "{json}");
+    let churned = count(&json["sessions"]["churned"]);
+    assert!((20..=400).contains(&churned), "{json}");
+    assert_eq!(json["sessions"]["connected"], 20 + churned, "{json}");
+    assert_eq!(json["packets"]["misdelivered"], 0, "{json}");
+    assert_eq!(json["sessions"]["left_on_server"], 0, "{json}");
+    let seconds = json["media_seconds"].as_f64();
+    assert!(seconds < Some(6.0), "{json}");
+    assert_eq!((server.sessions(), server.connected()), (0, 0));
+}
+
 #[test]
 fn a_server_that_refuses_is_reported_with_what_it_says() {
     let server = Running::start("max_sessions = 3\n");
