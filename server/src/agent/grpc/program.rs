@@ -69,30 +69,51 @@ impl FromStr for AgentUrl {
 
     /// `NAME=http://HOST:PORT`, and maybe `?rate=16000&batch_ms=20&denoise=true`.
     fn from_str(text: &str) -> Result<Self, String> {
-        let form =
-            || format!("`{text}` is not NAME=http://HOST:PORT[?rate=HZ&batch_ms=MS&denoise=BOOL]");
-        let (name, url) = text.split_once('=').ok_or_else(form)?;
-        let name = Name::parse("an agent", name).map_err(|rule| rule.to_string())?;
+        let wrong = |what: String| {
+            format!(
+                "`{text}`: {what}; it is NAME=http://HOST:PORT[?rate=HZ&batch_ms=MS&denoise=BOOL]"
+            )
+        };
+        // A URL without a name may have such a sign too, in its query.
+        let named = text
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty() && !name.contains("://"));
+        let (name, url) = named.ok_or_else(|| wrong("the agent's name is missing".to_owned()))?;
+        let name = Name::parse("an agent", name).map_err(|rule| wrong(rule.to_string()))?;
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
-        let uri: Uri = base.parse().map_err(|_| form())?;
-        let bare = ["", "/"].contains(&uri.path());
-        if uri.scheme_str() != Some("http") || uri.port().is_none() || !bare {
-            return Err(form());
-        }
+        let uri = parse_base(base).map_err(|what| wrong(what.to_owned()))?;
         let mut hearing = Hearing::default();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            match pair.split_once('=') {
-                Some(("rate", hz)) => hearing.rate = hz.parse().map_err(|_| form())?,
-                Some(("batch_ms", millis)) => {
-                    hearing.batch_ms = millis.parse().map_err(|_| form())?;
-                }
-                Some(("denoise", yes)) => hearing.denoise = yes.parse().map_err(|_| form())?,
-                _ => return Err(form()),
+            let set = match pair.split_once('=') {
+                Some(("rate", hz)) => hz.parse().map(|hz| hearing.rate = hz).is_ok(),
+                Some(("batch_ms", ms)) => ms.parse().map(|ms| hearing.batch_ms = ms).is_ok(),
+                Some(("denoise", yes)) => yes.parse().map(|yes| hearing.denoise = yes).is_ok(),
+                _ => false,
+            };
+            if !set {
+                return Err(wrong(format!("`{pair}` says nothing of how it hears")));
             }
         }
         let plan = wire::plan(Some(hearing)).map_err(|rule| format!("`{text}`: {rule}"))?;
         Ok(Self { name, uri, plan })
     }
+}
+
+/// Where a program is, out of its URL up to the query.
+fn parse_base(text: &str) -> Result<Uri, &'static str> {
+    let uri: Uri = text.parse().map_err(|_| "what follows NAME= is no URL")?;
+    match uri.scheme_str() {
+        Some("http") => {}
+        Some("https") => return Err("it is dialled without TLS, by http://"),
+        _ => return Err("the URL does not begin with http://"),
+    }
+    if uri.port_u16().is_none() {
+        return Err("the port is missing");
+    }
+    if !["", "/"].contains(&uri.path()) {
+        return Err("a path is of no use");
+    }
+    Ok(uri)
 }
 
 impl fmt::Display for AgentUrl {
@@ -467,18 +488,25 @@ mod tests {
         );
         let plain: AgentUrl = "bot=http://localhost:1/".parse().expect("a good one");
         assert_eq!(plain.plan, AgentPlan::default());
-        for wrong in [
-            "http://localhost:1",
-            "bot=localhost:1",
-            "bot=https://localhost:1",
-            "bot=http://localhost",
-            "bot=http://localhost:1/path",
-            "a/b=http://localhost:1",
-            "bot=http://localhost:1?rate=1",
-            "bot=http://localhost:1?speed=1",
+        for (wrong, what) in [
+            ("", "name is missing"),
+            ("http://localhost:1", "name is missing"),
+            ("http://localhost:1?rate=8000", "name is missing"),
+            ("=http://localhost:1", "name is missing"),
+            ("a/b=http://localhost:1", "an agent"),
+            ("bot=", "no URL"),
+            ("bot=http://", "no URL"),
+            ("bot=localhost", "begin with http://"),
+            ("bot=localhost:1", "begin with http://"),
+            ("bot=https://localhost:1", "without TLS"),
+            ("bot=http://localhost", "port is missing"),
+            ("bot=http://localhost:1/path", "path"),
+            ("bot=http://localhost:1?rate=1", "8000"),
+            ("bot=http://localhost:1?rate=fast", "`rate=fast`"),
+            ("bot=http://localhost:1?speed=1", "`speed=1`"),
         ] {
             let error = wrong.parse::<AgentUrl>().expect_err(wrong);
-            assert!(!error.is_empty());
+            assert!(error.contains(what), "{wrong}: {error}");
         }
     }
 
