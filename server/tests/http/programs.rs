@@ -194,6 +194,13 @@ async fn what_a_program_asks_for_reaches_its_call_in_order() {
         panic!("it is refused");
     };
     assert_eq!(refused.what, "dtmf");
+    let (at, keys) = (CallTime(5_000), 3);
+    rig.hear(session, Heard::KeysLeftOut { at, keys });
+    let What::Refused(refused) = call.told().await else {
+        panic!("they are refused");
+    };
+    assert_eq!(refused.what, "dtmf");
+    assert!(refused.reason.starts_with("3 of the keys"), "{refused:?}");
     call.ask(Asked::HangUp(HangUp {})).await;
     let What::End(end) = call.told().await else {
         panic!("the end");

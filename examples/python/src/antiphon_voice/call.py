@@ -163,7 +163,8 @@ class Call:
         await self._ask(configure=pb.Configure(eagerness=pb.Eagerness.Value(eagerness.upper())))
 
     async def send_dtmf(self, digits: str):
-        """Presses keys, of 0-9 * # A-D, after what was said so far; 64 may wait. `Refused` comes where `call.dtmf` is false."""
+        """Presses keys, of 0-9 * # A-D, after what was said so far. `Refused` comes where `call.dtmf` is false, and of
+        those beyond the 64 that may wait."""
         await self._ask(dtmf=pb.SendDtmf(digits=digits))
 
     async def hang_up(self):
@@ -254,13 +255,13 @@ class Call:
             if utterance.over:
                 del self._utterances[playout.utterance]
 
-    def _finish(self):
     def _drop_unsent(self):
         """What the server has it stops by itself. What a program says once it knows of the interruption goes on."""
         for utterance in [it for it in self._utterances.values() if not it.sent]:
             utterance._drop()
             del self._utterances[utterance.number]
 
+    def _finish(self):
         self.ended = True
         for utterance in self._utterances.values():
             utterance._end()
