@@ -384,7 +384,7 @@ struct Options {
     #[arg(long, global = true, env = "ANTIPHON_GRPC", value_name = "ADDR", value_parser = parse_http)]
     #[serde(deserialize_with = "http_text")]
     grpc: Option<SocketAddr>,
-    /// A program that answers calls, which is dialled: NAME=http://HOST:PORT, again for each
+    /// A program that answers calls, which is dialled: NAME=http://HOST:PORT or https://, again for each
     #[cfg(feature = "grpc")]
     #[arg(
         long,
