@@ -2,6 +2,8 @@
 
 mod text;
 
+#[cfg(not(feature = "onnx"))]
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -14,6 +16,8 @@ use serde::Deserialize;
 #[cfg(feature = "grpc")]
 use self::text::agent_urls_text;
 use self::text::{http_text, ip_text, ips_text, parse_http, parse_ip, parse_whole, whole};
+#[cfg(not(feature = "onnx"))]
+use self::text::{lacks_onnx, lacks_onnx_text};
 #[cfg(feature = "grpc")]
 use crate::agent::grpc::AgentUrl;
 use crate::cli::Tool;
@@ -380,7 +384,7 @@ struct Options {
     #[arg(long, global = true, env = "ANTIPHON_GRPC", value_name = "ADDR", value_parser = parse_http)]
     #[serde(deserialize_with = "http_text")]
     grpc: Option<SocketAddr>,
-    /// A program that answers calls, which is dialled: NAME=http://HOST:PORT, again for each
+    /// A program that answers calls, which is dialled: NAME=http://HOST:PORT or https://, again for each
     #[cfg(feature = "grpc")]
     #[arg(
         long,
@@ -412,6 +416,28 @@ struct Options {
         value_name = "FILE"
     )]
     onnx_runtime: Option<PathBuf>,
+    /// Only of a build with networks
+    #[cfg(not(feature = "onnx"))]
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        env = "ANTIPHON_VOICE_MODEL",
+        value_parser = lacks_onnx,
+    )]
+    #[serde(deserialize_with = "lacks_onnx_text")]
+    voice_model: Option<Infallible>,
+    /// Only of a build with networks
+    #[cfg(not(feature = "onnx"))]
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        env = "ANTIPHON_ONNX_RUNTIME",
+        value_parser = lacks_onnx,
+    )]
+    #[serde(deserialize_with = "lacks_onnx_text")]
+    onnx_runtime: Option<Infallible>,
     /// File of bearer tokens (TOML); without it everybody may do everything
     #[arg(long, global = true, env = "ANTIPHON_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -598,9 +624,7 @@ impl Options {
             grpc: self.grpc.or(other.grpc),
             #[cfg(feature = "grpc")]
             agent_url: self.agent_url.or(other.agent_url),
-            #[cfg(feature = "onnx")]
             voice_model: self.voice_model.or(other.voice_model),
-            #[cfg(feature = "onnx")]
             onnx_runtime: self.onnx_runtime.or(other.onnx_runtime),
             token_file: self.token_file.or(other.token_file),
             tls_cert: self.tls_cert.or(other.tls_cert),

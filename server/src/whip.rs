@@ -1,4 +1,6 @@
 //! WHIP (RFC 9725) and WHEP endpoints: an offer comes in, a session is opened, an answer goes out.
+//!
+//! Parameters that an endpoint does not know are refused: who misspells `agent` would get an echo.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +35,7 @@ const RETRY_PUBLISHER: Duration = Duration::from_secs(1);
 
 /// The parameters of a WHIP URL without a room.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct EchoQuery {
     agent: Option<String>,
     eagerness: Option<String>,
@@ -56,6 +59,7 @@ impl Part {
 
 /// The parameters of a WHIP URL with a room.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct PublishQuery {
     name: Option<String>,
     agent: Option<String>,
@@ -63,6 +67,7 @@ struct PublishQuery {
 
 /// The parameters of a WHEP URL without a participant.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ListenQuery {
     /// `1`: everybody in one track.
     mix: Option<String>,

@@ -138,7 +138,9 @@ impl Call {
                     (self.settings, self.encoder) = (settings, None);
                 }
             }
-            AgentAsk::Dtmf { digits } if self.events.is_some() => self.mouth.dial(now, &digits),
+            AgentAsk::Dtmf { digits } if self.events.is_some() => {
+                self.mouth.dial(now, &digits, heard);
+            }
             AgentAsk::Dtmf { .. } => {}
         }
     }

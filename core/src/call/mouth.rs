@@ -241,11 +241,19 @@ impl Mouth {
     }
 
     /// Presses keys behind what is queued. A full queue takes none, and no more than so many wait.
-    pub(super) fn dial(&mut self, now: Timestamp, digits: &str) {
-        let room = DIALLED_KEYS_MAX.saturating_sub(self.keys);
-        let keys = digits.chars().filter_map(event_of).take(room);
-        let mut keys: Vec<_> = keys.collect();
-        if keys.is_empty() || self.queue.len() >= PLAYOUT_ITEMS_MAX {
+    pub(super) fn dial(&mut self, now: Timestamp, digits: &str, heard: &mut VecDeque<Heard>) {
+        let room = match self.queue.len() {
+            PLAYOUT_ITEMS_MAX.. => 0,
+            _ => DIALLED_KEYS_MAX.saturating_sub(self.keys),
+        };
+        let mut wanted = digits.chars().filter_map(event_of);
+        let mut keys: Vec<_> = wanted.by_ref().take(room).collect();
+        let left_out = wanted.count() as u32;
+        if left_out > 0 {
+            let (at, keys) = (self.call_time(now), left_out);
+            heard.push_back(Heard::KeysLeftOut { at, keys });
+        }
+        if keys.is_empty() {
             return;
         }
         keys.reverse();

@@ -203,6 +203,8 @@ struct Call {
     /// Keys that were dialled and not begun, and the one that is pressed.
     dialled: VecDeque<u8>,
     dialling: Option<u8>,
+    /// Of how many keys it is to be told that they are left out.
+    left_out: VecDeque<u32>,
     /// Packets that came of it, and the number of the last.
     packets: u64,
     last: Option<u16>,
@@ -237,6 +239,7 @@ impl Call {
             marks: VecDeque::new(),
             marked: 0,
             dialled: VecDeque::new(),
+            left_out: VecDeque::new(),
             dialling: None,
             packets: 0,
             last: None,
@@ -381,8 +384,10 @@ impl Call {
         let keys = keys.iter().map(|key| KEYS[usize::from(*key) % KEYS.len()]);
         let digits: String = keys.collect();
         let room = DIALLED_KEYS_MAX - self.dialled.len();
-        let taken = digits.chars().filter_map(event_of).take(room);
-        self.dialled.extend(taken);
+        let mut wanted = digits.chars().filter_map(event_of);
+        self.dialled.extend(wanted.by_ref().take(room));
+        let left_out = wanted.count() as u32;
+        self.left_out.extend((left_out > 0).then_some(left_out));
         self.ask(AgentAsk::Dtmf { digits });
     }
 
@@ -572,6 +577,9 @@ impl Call {
             }
             Heard::Mark { mark, .. } => assert_eq!(self.marks.pop_front(), Some(*mark)),
             Heard::Dtmf { digit, .. } => assert_eq!(self.pressed.pop_front(), Some(*digit)),
+            Heard::KeysLeftOut { keys, .. } => {
+                assert_eq!(self.left_out.pop_front(), Some(*keys));
+            }
             Heard::Overflow {
                 utterance, dropped, ..
             } => {

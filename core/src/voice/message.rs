@@ -112,10 +112,10 @@ pub enum AgentAsk {
     Eagerness(Eagerness),
     /// Presses keys (RFC 4733), behind what is queued to be said: 100 ms each, and 60 ms between them. No interruption
     /// stops them; a [`Self::Clear`] of all drops those that were not begun. Nothing happens if the call has no
-    /// telephone events, or too much is queued.
+    /// telephone events.
     Dtmf {
         /// `0`-`9`, `*`, `#`, `A`-`D`; others are left out, and so are those with which more than
-        /// [`DIALLED_KEYS_MAX`](crate::limits::DIALLED_KEYS_MAX) would wait.
+        /// [`DIALLED_KEYS_MAX`](crate::limits::DIALLED_KEYS_MAX) would wait, of which [`Heard::KeysLeftOut`] tells.
         digits: String,
     },
     /// What a model outside of the core makes of the sound.
@@ -255,6 +255,13 @@ pub enum Heard {
         /// Microseconds dropped.
         dropped: u64,
     },
+    /// More keys were to be pressed than may wait; the last of them are left out.
+    KeysLeftOut {
+        /// When.
+        at: CallTime,
+        /// How many.
+        keys: u32,
+    },
 }
 
 impl Heard {
@@ -268,6 +275,7 @@ impl Heard {
             Self::Mark { .. } => "mark",
             Self::Dtmf { .. } => "dtmf",
             Self::Overflow { .. } => "overflow",
+            Self::KeysLeftOut { .. } => "keys_left_out",
         }
     }
 }

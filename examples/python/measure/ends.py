@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import fractions
 import http.server
+import itertools
 import shutil
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from aiortc import MediaStreamTrack, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError
 
 import opus
-from antiphon_voice import Audio, wait_for_calls
+from antiphon_voice import Audio, FalseInterruption, TurnEnded, wait_for_calls
 from link import Link
 
 # A connection, or an agent's name, may take so long to be there.
@@ -95,6 +96,10 @@ class Server:
     def hang_up(self, place: str):
         with contextlib.suppress(urllib.error.HTTPError):
             urllib.request.urlopen(urllib.request.Request(place, method="DELETE")).close()
+
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"{self.url}/metrics") as response:
+            return response.read().decode()
 
     def stop(self):
         self._process.terminate()
@@ -179,6 +184,26 @@ class Speaker:
     async def _follow(call):
         async for _ in call:
             pass
+
+
+class Lecturer:
+    """A program that speaks without end until it is interrupted, and again once that turn is over."""
+
+    def __init__(self, server: Server, name: str, pcm: np.ndarray, rate: int):
+        self._pcm, self._rate = pcm.tobytes(), rate
+        self._task = asyncio.create_task(wait_for_calls(name, self._answer, server.grpc))
+
+    def stop(self):
+        self._task.cancel()
+
+    async def _answer(self, call):
+        said = await self._begin(call)
+        async for event in call:
+            if isinstance(event, TurnEnded | FalseInterruption) and said.over:
+                said = await self._begin(call)
+
+    async def _begin(self, call):
+        return await call.say(itertools.repeat(self._pcm), self._rate)
 
 
 class Packets(MediaStreamTrack):

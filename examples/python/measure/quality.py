@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Measures what is left of speech on its way through a server: STOI and wide-band PESQ, as Markdown tables.
+"""Measures what is left of speech on its way through a server (STOI and wide-band PESQ), and how long the server takes,
+as Markdown tables.
 
 espeak-ng says six passages in six voices. They go from Chromium's microphone or from aiortc to a program over gRPC
-("in"), or from a program to aiortc ("out"), over loopback and a relay that loses packets by a seed.
+("in"), or from a program to aiortc ("out"), over loopback and a relay that loses packets by a seed. For the delays
+("delays"), which the server counts itself, sentence after sentence interrupts a program that speaks without end.
 """
 
 import argparse
@@ -18,9 +20,10 @@ from pathlib import Path
 import numpy as np
 from scipy.io import wavfile
 
+import delays
 import opus
 import speech
-from ends import Aiortc, Browser, Listener, Packets, Server, Speaker
+from ends import Aiortc, Browser, Lecturer, Listener, Packets, Server, Speaker
 from link import Link, Trouble
 
 # Share of packets lost, how many in a row on average, and how many seconds all packets wait now and then.
@@ -47,6 +50,12 @@ EXPECTED_PERCENT = 10
 # What synthesisers give.
 SAID_RATE = 24_000
 NOISE_DB = 10.0
+# Who interrupts sits in a quiet room, so many decibels louder than it.
+ROOM_DB = 40.0
+# How many times all sentences are said.
+ROUNDS = 3
+# Of the sentences, those that interrupt the program at least: less is an error, as is a missed delay.
+INTERRUPTING_LEAST = 0.9
 # Of STOI, each way, where nothing is lost: less is an error.
 CLEAN_LEAST = 0.95
 
@@ -135,6 +144,30 @@ class Measurement:
         listener, _ = await self.trying(name, trouble, call)
         note_heard(name, listener)
         return await self.score(name, listener.heard())
+
+    async def interrupt(self, name: str) -> dict[str, delays.Histogram]:
+        """What the server counts while aiortc interrupts a program."""
+        said = speech.with_noise(speech.interruptions(ROUNDS, self.chosen.seed), ROOM_DB, self.chosen.seed)
+        packets = await self.apart(opus.encode, said.pcm(opus.RATE), BITRATE, True, EXPECTED_PERCENT)
+
+        async def call(agent, path):
+            before = delays.read(await asyncio.to_thread(self.server.metrics))
+            lecturer = Lecturer(self.server, agent, self.sent.pcm(SAID_RATE), SAID_RATE)
+            link = await Link.open(self.server.media_port, into=path)
+            caller, track = Aiortc(self.server, link), Packets(packets)
+            await caller.call(agent, track)
+            await track.done.wait()
+            await caller.hang_up()
+            lecturer.stop()
+            link.close()
+            after = delays.read(await asyncio.to_thread(self.server.metrics))
+            return {histogram: after[histogram].since(before[histogram]) for histogram in after}
+
+        counted, _ = await self.trying(name, CLEAN, call)
+        interruptions = counted["interruption_delay"].count
+        if interruptions < INTERRUPTING_LEAST * len(said.spans):
+            raise SystemExit(f"{name}: {len(said.spans)} sentences interrupted the program {interruptions} times only")
+        return counted
 
     async def say(self, name: str, trouble: tuple) -> Aiortc:
         """Has a program say it all to aiortc."""
@@ -227,6 +260,21 @@ async def noise(it: Measurement):
     table(head, [[words, cell(score)] for words, score in rows.items()])
 
 
+async def delayed(it: Measurement):
+    counted = await it.interrupt("delays")
+    rows, missed = [], []
+    for wanted in delays.WANTED:
+        histogram = counted[wanted.histogram]
+        most = ", ".join(f"p{100 * share:g} <= {ms:g} ms" for share, ms in wanted.most.items())
+        shares = [histogram.words(share) for share in (0.5, 0.99)]
+        rows.append([wanted.words, str(histogram.count), f"{histogram.mean:.1f} ms", *shares, most])
+        if any(histogram.within(share) > ms for share, ms in wanted.most.items()):
+            missed.append(wanted.histogram)
+    table(["from and to", "times", "mean", "p50", "p99", "wanted"], rows)
+    if missed:
+        raise SystemExit(f"{', '.join(missed)}: longer than wanted")
+
+
 async def troubled(way: str, troubles: dict[str, tuple], row, heads: list[str]):
     scores = await asyncio.gather(*(row(trouble, words) for words, trouble in troubles.items()))
     table([way, *heads], [[words, *map(cell, row)] for words, row in zip(troubles, scores)])
@@ -249,6 +297,7 @@ TABLES = {
     "out": loss_out,
     "stalls": stalls,
     "noise": noise,
+    "delays": delayed,
 }
 
 

@@ -1,7 +1,10 @@
 """What is said, and how much of it is left of what was heard."""
 
+import random
+import re
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +19,9 @@ COMPARED = 16_000
 # Root mean square of each passage: a voice that is near a microphone, with room for its peaks.
 LEVEL = 0.08
 PAUSE = 0.6
+# Between sentences that are to interrupt an agent, drawn for each: long enough for it to see that a turn is over, and
+# to speak for a while.
+ANSWERED = (4.0, 5.0)
 # Before and after it all, so that neither the beginning of a call nor its end costs a word.
 MARGIN = 1.0
 # Seconds that a passage may be beside where the whole was found.
@@ -89,13 +95,24 @@ class Score:
 
 def make() -> Speech:
     """Has espeak-ng say the passages, one after the other."""
+    return _joined((_espeak(voice, text), PAUSE) for voice, text in PASSAGES)
+
+
+def interruptions(rounds: int, seed: int) -> Speech:
+    """Has espeak-ng say the passages so many times, with a pause after each sentence in which an agent answers."""
+    said = [_espeak(voice, text) for voice, passage in PASSAGES for text in re.split(r"(?<=[.?]) ", passage)]
+    pauses = random.Random(seed)
+    return _joined((sentence, pauses.uniform(*ANSWERED)) for sentence in said * rounds)
+
+
+def _joined(said: Iterable[tuple[np.ndarray, float]]) -> Speech:
+    """Pieces with a pause after each, in seconds."""
     silence = np.zeros(int(MARGIN * RATE))
     pieces, spans, length = [silence], [], len(silence)
-    for voice, text in PASSAGES:
-        passage = _espeak(voice, text)
-        spans.append((length / RATE, (length + len(passage)) / RATE))
-        pieces += [passage, np.zeros(int(PAUSE * RATE))]
-        length += len(passage) + len(pieces[-1])
+    for piece, pause in said:
+        spans.append((length / RATE, (length + len(piece)) / RATE))
+        pieces += [piece, np.zeros(int(pause * RATE))]
+        length += len(piece) + len(pieces[-1])
     return Speech(np.concatenate([*pieces, silence]), spans)
 
 

@@ -184,6 +184,7 @@ fn describe(heard: &Heard) -> Option<Value> {
             "utterance": utterance.0,
             "dropped": millis(CallTime(dropped)),
         }),
+        Heard::KeysLeftOut { at, keys } => json!({ "at": millis(at), "keys": keys }),
         _ => return None,
     })
 }

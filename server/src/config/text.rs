@@ -77,6 +77,19 @@ pub(super) fn agent_urls_text<'de, D: Deserializer<'de>>(
     urls.map(Some).map_err(D::Error::custom)
 }
 
+/// An option that only builds with networks have, in one without.
+#[cfg(not(feature = "onnx"))]
+pub(super) fn lacks_onnx(_: &str) -> Result<std::convert::Infallible, &'static str> {
+    Err("this build runs no networks: build with `--features antiphon-server/onnx`")
+}
+
+#[cfg(not(feature = "onnx"))]
+pub(super) fn lacks_onnx_text<'de, D: Deserializer<'de>>(
+    _: D,
+) -> Result<Option<std::convert::Infallible>, D::Error> {
+    lacks_onnx("").map(Some).map_err(D::Error::custom)
+}
+
 /// A number of the file.
 pub(super) fn whole<'de, D, T, const MIN: u64, const MAX: u64>(
     from: D,

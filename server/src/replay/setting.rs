@@ -33,9 +33,12 @@ impl FromStr for Setting {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (name, value) = text
-            .split_once('=')
-            .ok_or_else(|| format!("it is {text}, and not NAME=VALUE"))?;
+        let pair = text.split_once('=');
+        let (name, value) = pair
+            .filter(|(name, value)| !name.is_empty() && !value.is_empty())
+            .ok_or_else(|| {
+                format!("`{text}` is not NAME=VALUE, such as voice.sure=0.5 or report_interval=2s")
+            })?;
         let value = if name.starts_with(TURNS) {
             Value::Turns(value.to_owned())
         } else {
@@ -112,6 +115,24 @@ mod tests {
         assert_ne!(changed.turns, Tuning::default().turns);
         for text in ["voice.voice.sure=0.5", "voice.=0.5"] {
             set(text).expect_err(text);
+        }
+    }
+
+    #[test]
+    fn what_lacks_a_name_or_a_value_is_told_the_form() {
+        for text in [
+            "",
+            "=",
+            "=5",
+            "voice.eager",
+            "voice.sure=",
+            "report_interval=",
+        ] {
+            let error = text.parse::<Setting>().expect_err(text);
+            assert!(
+                error.contains(&format!("`{text}` is not NAME=VALUE")),
+                "{error}"
+            );
         }
     }
 }

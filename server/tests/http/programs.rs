@@ -1,5 +1,6 @@
 //! What programs at the other end of a gRPC stream are told and may ask, and what becomes of those that fail.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,14 +21,15 @@ use antiphon_server::agent::grpc::proto::{
     TranscriptHint, end, turn,
 };
 use antiphon_server::config::Config;
+use antiphon_server::limits::{GRPC_KEEPALIVE, GRPC_KEEPALIVE_TIMEOUT, PROGRAM_GRACE};
 use axum::http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::transport::{Endpoint, Server};
+use tonic::transport::{Endpoint, Identity, Server, ServerTlsConfig};
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::agents::{audio, ended, started};
@@ -35,7 +37,7 @@ use crate::client::Events;
 use crate::offers;
 use crate::program::{GRPC, Program, a_moment, soon};
 use crate::rig::Rig;
-use crate::tls::certified;
+use crate::tls::{certified, write};
 
 const MS: u64 = 1_000;
 
@@ -194,6 +196,13 @@ async fn what_a_program_asks_for_reaches_its_call_in_order() {
         panic!("it is refused");
     };
     assert_eq!(refused.what, "dtmf");
+    let (at, keys) = (CallTime(5_000), 3);
+    rig.hear(session, Heard::KeysLeftOut { at, keys });
+    let What::Refused(refused) = call.told().await else {
+        panic!("they are refused");
+    };
+    assert_eq!(refused.what, "dtmf");
+    assert!(refused.reason.starts_with("3 of the keys"), "{refused:?}");
     call.ask(Asked::HangUp(HangUp {})).await;
     let What::End(end) = call.told().await else {
         panic!("the end");
@@ -632,7 +641,10 @@ fn grpc_beyond_loopback_wants_tokens_as_http_does() {
 struct Dialled(mpsc::Sender<Dial>);
 
 /// What comes of one call, and where the answers to it go.
-type Dial = (Streaming<ToAgent>, mpsc::Sender<Result<FromAgent, Status>>);
+type Dial = (
+    Request<Streaming<ToAgent>>,
+    mpsc::Sender<Result<FromAgent, Status>>,
+);
 
 #[tonic::async_trait]
 impl Orchestrator for Dialled {
@@ -644,23 +656,26 @@ impl Orchestrator for Dialled {
     ) -> Result<Response<Self::ConverseStream>, Status> {
         let (says, answer) = mpsc::channel(8);
         self.0
-            .send((request.into_inner(), says))
+            .send((request, says))
             .await
             .expect("the test listens");
         Ok(Response::new(Box::pin(ReceiverStream::new(answer))))
     }
 }
 
-#[tokio::test]
-async fn a_program_is_dialled_for_each_call_and_again_when_it_fails() {
+/// Where a program listens, and the calls that it is dialled for.
+async fn dialled(server: Server) -> (SocketAddr, mpsc::Receiver<Dial>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
-    let (sender, mut streams) = mpsc::channel(4);
-    let serving = Server::builder().serve_with_incoming(
-        OrchestratorServer::new(Dialled(sender)),
-        TcpListenerStream::new(listener),
-    );
-    tokio::spawn(serving);
+    let (sender, streams) = mpsc::channel(4);
+    let service = OrchestratorServer::new(Dialled(sender));
+    tokio::spawn(server.serve_with_incoming(service, TcpListenerStream::new(listener)));
+    (address, streams)
+}
+
+#[tokio::test]
+async fn a_program_is_dialled_for_each_call_and_again_when_it_fails() {
+    let (address, mut streams) = dialled(Server::builder()).await;
     let rig = Rig::start(&format!(
         "agent_url = [\"bot=http://{address}?batch_ms=60\"]"
     ))
@@ -670,7 +685,9 @@ async fn a_program_is_dialled_for_each_call_and_again_when_it_fails() {
         panic!("a call");
     };
     assert_eq!(plan.batch_millis, 60);
-    let (mut told, says) = soon("a stream", streams.recv()).await.expect("dialled");
+    let (request, says) = soon("a stream", streams.recv()).await.expect("dialled");
+    assert!(request.metadata().get("authorization").is_none());
+    let mut told = request.into_inner();
     let start = |message: Option<ToAgent>| match message.and_then(|it| it.what) {
         Some(What::Start(start)) => start,
         other => panic!("{other:?}"),
@@ -689,9 +706,10 @@ async fn a_program_is_dialled_for_each_call_and_again_when_it_fails() {
     says.send(Err(Status::unknown("the program failed")))
         .await
         .expect("open");
-    let (mut told, says) = soon("another stream", streams.recv())
+    let (request, says) = soon("another stream", streams.recv())
         .await
         .expect("dialled again");
+    let mut told = request.into_inner();
     let second = start(soon("Start", told.message()).await.expect("whole"));
     assert!(second.resumed && second.token == first.token);
     rig.hear(session, Heard::Voice(VoiceEvent::Idle { at: CallTime(5) }));
@@ -710,4 +728,95 @@ async fn a_program_is_dialled_for_each_call_and_again_when_it_fails() {
     let shard = rig.shard().clone();
     rig.until("the call ends", |_| !shard.closed().is_empty())
         .await;
+}
+
+/// A program that is dialled by TLS, with a certificate for this machine; the file of who signed it.
+async fn encrypted(file: &str) -> (u16, String, mpsc::Receiver<Dial>) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("made");
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let authority = write(&format!("{file}.pem"), &certificate);
+    let tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+    let server = Server::builder().tls_config(tls);
+    let (address, streams) = dialled(server.expect("a certificate and its key")).await;
+    (address.port(), authority, streams)
+}
+
+#[tokio::test]
+async fn a_program_is_dialled_by_tls_and_shown_a_token() {
+    let (port, authority, mut streams) = encrypted("dialled").await;
+    let token = write("dialled.token", "a-token-of-some-length\n");
+    let query = format!("ca={authority}&token_file={token}");
+    let rig = Rig::start(&format!(
+        "agent_url = [\"bot=https://localhost:{port}?{query}\"]"
+    ))
+    .await;
+    let (session, _) = rig.call("agent=bot").await;
+    let (request, says) = soon("a stream", streams.recv()).await.expect("dialled");
+    let shown = request.metadata().get("authorization").expect("a token");
+    assert_eq!(shown, "Bearer a-token-of-some-length");
+    let mark = Asked::Mark(Mark { mark: 9 });
+    says.send(Ok(FromAgent { what: Some(mark) }))
+        .await
+        .expect("open");
+    let asked = (session, AgentAsk::Mark { mark: MarkId(9) });
+    assert_eq!(rig.asked(1).await[0], asked);
+}
+
+#[tokio::test]
+async fn a_program_whose_certificate_others_signed_is_told_nothing() {
+    let (port, _, mut streams) = encrypted("distrusted").await;
+    let (_, other, _) = encrypted("trusted").await;
+    let token = write("distrusted.token", "a-token-of-some-length");
+    let query = format!("ca={other}&token_file={token}");
+    let rig = Rig::start(&format!(
+        "agent_url = [\"bot=https://localhost:{port}?{query}\"]"
+    ))
+    .await;
+    rig.call("agent=bot").await;
+    let ended = async {
+        while rig.shard().closed().is_empty() {
+            a_moment().await;
+        }
+    };
+    let waited = tokio::time::timeout(2 * PROGRAM_GRACE, ended).await;
+    waited.expect("the call ends without its program");
+    streams.try_recv().expect_err("it was not dialled");
+}
+
+/// Passes everything on to a program, until it is notified: then what is connected stays open, and nothing comes
+/// through any more.
+async fn relay(program: SocketAddr, cut: Arc<Notify>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let cut = Arc::clone(&cut);
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(program).await.expect("it listens");
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    () = cut.notified() => std::future::pending().await,
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_dialled_program_that_is_cut_off_is_given_up_and_dialled_again() {
+    let (program, mut streams) = dialled(Server::builder()).await;
+    let cut = Arc::new(Notify::new());
+    let address = relay(program, Arc::clone(&cut)).await;
+    let rig = Rig::start(&format!("agent_url = [\"bot=http://{address}\"]")).await;
+    rig.call("agent=bot").await;
+    let first = soon("a stream", streams.recv()).await.expect("dialled");
+    cut.notify_waiters();
+    let patience = 2 * (GRPC_KEEPALIVE + GRPC_KEEPALIVE_TIMEOUT + PROGRAM_GRACE);
+    let again = tokio::time::timeout(patience, streams.recv()).await;
+    let (request, _says) = again.expect("in time").expect("dialled again");
+    let message = soon("Start", request.into_inner().message()).await;
+    let what = message.expect("whole").and_then(|it| it.what);
+    assert!(matches!(what, Some(What::Start(start)) if start.resumed));
+    drop(first);
 }

@@ -7,7 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use antiphon_core::voice::message::{AgentAsk, CallTime, Heard, PlayoutState, UtteranceId};
+use antiphon_core::voice::message::{
+    AgentAsk, CallTime, Heard, PlayoutState, TurnId, UtteranceId, VoiceEvent,
+};
 use antiphon_server::app::App;
 
 use crate::agents::{audio, ended, started};
@@ -178,13 +180,7 @@ async fn echo_back_says_turns_back_call_after_call() {
     );
     rig.hear(
         session,
-        Heard::Playout {
-            at: CallTime(2_000 * MS),
-            utterance,
-            played: 300 * MS,
-            queued: 0,
-            state: PlayoutState::Interrupted,
-        },
+        playout(utterance, 300 * MS, PlayoutState::Interrupted),
     );
     rig.send("DELETE", &location, &[], "").await;
     eventually("the call ends", async || rig.app.calls.count() == 0).await;
@@ -271,12 +267,67 @@ async fn what_is_cleared_as_soon_as_it_is_said_leaves_the_call_alive() {
     assert_eq!(cleared.len(), 14, "each of them, once: {cleared:?}");
 }
 
+/// An interruption drops what was said to the package and not yet to the server, but not what answers it.
+#[tokio::test]
+async fn what_waits_to_be_said_is_interrupted_too() {
+    let rig = Rig::start(GRPC).await;
+    let server = rig.grpc.expect("it listens").to_string();
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/http/queueing.py");
+    let program = program.to_str().expect("a path in UTF-8");
+    let Some(_program) = start(program, &[&server]) else {
+        return;
+    };
+    until_waiting(&rig, "queueing").await;
+    let (session, _) = rig.call("agent=queueing").await;
+    let begun = |count| {
+        let rig = &rig;
+        async move || utterances(rig).len() == count
+    };
+    eventually("it says one thing, and then another", begun(2)).await;
+    let both = utterances(&rig);
+    rig.hear(session, interruption());
+    rig.hear(
+        session,
+        playout(both[1], 1_500 * MS, PlayoutState::Interrupted),
+    );
+    eventually("it answers the interruption", begun(3)).await;
+    let third = utterances(&rig)[2];
+    assert!(third.0 > both[1].0 + 2, "what waited has numbers as well");
+    rig.hear(session, playout(third, 1_000 * MS, PlayoutState::Finished));
+    eventually("it knows what became of all", async || {
+        let all = asks(&rig);
+        all.iter().any(|ask| matches!(ask, AgentAsk::Mark { .. }))
+    })
+    .await;
+    assert_eq!(utterances(&rig), [both[0], both[1], third]);
+}
+
+/// Of whom sound was said, as it came: whose sound is between another's is there twice.
+fn utterances(rig: &Rig) -> Vec<UtteranceId> {
+    let said = asks(rig).into_iter().filter_map(|ask| match ask {
+        AgentAsk::Say { utterance, .. } => Some(utterance),
+        _ => None,
+    });
+    let mut said: Vec<_> = said.collect();
+    said.dedup();
+    said
+}
+
+fn interruption() -> Heard {
+    let (at, start, turn) = (CallTime(2_000 * MS), CallTime(1_800 * MS), TurnId(1));
+    Heard::Voice(VoiceEvent::BargeIn { at, turn, start })
+}
+
 fn stopped(utterance: UtteranceId) -> Heard {
+    playout(utterance, 0, PlayoutState::Cleared)
+}
+
+fn playout(utterance: UtteranceId, played: u64, state: PlayoutState) -> Heard {
     Heard::Playout {
         at: CallTime(0),
         utterance,
-        played: 0,
+        played,
         queued: 0,
-        state: PlayoutState::Cleared,
+        state,
     }
 }

@@ -12,7 +12,7 @@ use tokio_rustls::TlsConnector;
 use crate::client::{exchange, parse};
 use crate::rig::Rig;
 
-fn write(name: &str, text: &str) -> String {
+pub(crate) fn write(name: &str, text: &str) -> String {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::write(&path, text).expect("the test folder can be written");
     path.display().to_string()

@@ -461,9 +461,26 @@ async fn w17_extensions_are_not_required_and_unknown_ones_ignored() {
         ("Link", "<https://x.example/ext>; rel=\"urn:example:ext\""),
     ];
     let reply = rig
-        .send("POST", "/whip?unknown=1", &headers, &offers::sendrecv())
+        .send("POST", "/whip", &headers, &offers::sendrecv())
         .await;
     assert_eq!(reply.status, 201);
+}
+
+#[tokio::test]
+async fn a_parameter_that_an_endpoint_does_not_know_is_400_and_named() {
+    let rig = Rig::start("").await;
+    for (path, unknown, allowed) in [
+        ("/whip?agnet=parrot", "agnet", "`agent` or `eagerness`"),
+        ("/whip?name=ann", "name", "`agent` or `eagerness`"),
+        ("/whip/hall?nam=ann", "nam", "`name` or `agent`"),
+        ("/whep/hall?mixed=1", "mixed", "`mix` or `session`"),
+        ("/whep/hall/ann?name=bob", "name", "`mix` or `session`"),
+    ] {
+        let detail = rig.post(path, &offers::sendrecv()).await.problem(400);
+        assert!(detail.contains(&format!("`{unknown}`")), "{detail}");
+        assert!(detail.contains(allowed), "{detail}");
+    }
+    assert_eq!(rig.tables(), (0, 0, 0));
 }
 
 #[tokio::test]

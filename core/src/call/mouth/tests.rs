@@ -243,10 +243,10 @@ fn a_thread_that_stalled_does_not_catch_up() {
 fn keys_wait_for_what_is_said_before_and_no_interruption_stops_them() {
     let (mut mouth, mut heard) = (Mouth::new(EPOCH), VecDeque::new());
     mouth.say(at(0), sound(1, 5, false), &mut heard);
-    mouth.dial(at(0), "5x#");
+    mouth.dial(at(0), "5x#", &mut heard);
     mouth.mark(at(0), MarkId(3), &mut heard);
     mouth.say(at(0), sound(2, 20, true), &mut heard);
-    mouth.dial(at(0), "");
+    mouth.dial(at(0), "", &mut heard);
     let mut said = Vec::new();
     while let Some(now) = mouth.deadline().filter(|now| *now <= at(1_000)) {
         let key = |key: Pressed| (key.report(8_000), key.begins);
@@ -277,8 +277,15 @@ fn keys_wait_for_what_is_said_before_and_no_interruption_stops_them() {
     assert_eq!(said, expected);
     let marks = heard.iter().filter(|it| matches!(it, Heard::Mark { .. }));
     assert_eq!(marks.count(), 1);
-    mouth.dial(at(900), "1");
+    mouth.dial(at(900), "1", &mut heard);
     assert_eq!(mouth.deadline(), Some(at(900)));
+}
+
+fn left_out(heard: Heard) -> Option<u32> {
+    match heard {
+        Heard::KeysLeftOut { keys, .. } => Some(keys),
+        _ => None,
+    }
 }
 
 /// Speaks until it pauses; the keys that were pressed.
@@ -296,14 +303,20 @@ fn press_all(mouth: &mut Mouth, heard: &mut VecDeque<Heard>) -> usize {
 fn no_more_keys_wait_than_a_number_has_however_often_they_are_asked_for() {
     let (mut mouth, mut heard) = (Mouth::new(EPOCH), VecDeque::new());
     for _ in 0..PLAYOUT_ITEMS_MAX {
-        mouth.dial(at(0), &"7".repeat(DIALLED_KEYS_MAX - 1));
+        mouth.dial(at(0), &"7".repeat(DIALLED_KEYS_MAX - 1), &mut heard);
     }
     assert_eq!(mouth.queue.len(), 2);
     assert_eq!(mouth.keys, DIALLED_KEYS_MAX);
+    // Of each ask it is told how many were left out; of the second all but one.
+    let all = DIALLED_KEYS_MAX as u32 - 1;
+    let told: Vec<_> = heard.drain(..).filter_map(left_out).collect();
+    assert_eq!(told.len(), PLAYOUT_ITEMS_MAX - 1);
+    assert_eq!((told[0], told[1]), (all - 1, all));
     // One that is begun waits no longer.
     mouth.speak(at(0), &mut heard).expect("it is due");
-    mouth.dial(at(0), "12");
+    mouth.dial(at(0), "12", &mut heard);
     assert_eq!(mouth.keys, DIALLED_KEYS_MAX);
+    assert_eq!(heard.pop_back().and_then(left_out), Some(1));
     assert_eq!(press_all(&mut mouth, &mut heard), DIALLED_KEYS_MAX);
     assert_eq!(mouth.keys, 0);
 }
@@ -311,7 +324,7 @@ fn no_more_keys_wait_than_a_number_has_however_often_they_are_asked_for() {
 #[test]
 fn clearing_everything_drops_keys_that_have_not_begun() {
     let (mut mouth, mut heard) = (Mouth::new(EPOCH), VecDeque::new());
-    mouth.dial(at(0), "123");
+    mouth.dial(at(0), "123", &mut heard);
     mouth.speak(at(0), &mut heard).expect("it is due");
     let state = PlayoutState::Cleared;
     mouth.stop(at(10), Some(UtteranceId(1)), state, &mut heard);
@@ -328,16 +341,16 @@ fn clearing_everything_drops_keys_that_have_not_begun() {
         }
     }
     assert_eq!(last, Some(true), "the one that is pressed is let go");
-    mouth.dial(at(900), &"1".repeat(DIALLED_KEYS_MAX));
+    mouth.dial(at(900), &"1".repeat(DIALLED_KEYS_MAX), &mut heard);
     assert_eq!(press_all(&mut mouth, &mut heard), DIALLED_KEYS_MAX);
 }
 
 #[test]
 fn who_only_presses_keys_is_silent_from_the_first_to_behind_the_last() {
     let (mut mouth, mut heard) = (Mouth::new(EPOCH), VecDeque::new());
-    mouth.dial(at(0), "0049");
+    mouth.dial(at(0), "0049", &mut heard);
     mouth.mark(at(0), MarkId(1), &mut heard);
-    mouth.dial(at(0), "30 1234#");
+    mouth.dial(at(0), "30 1234#", &mut heard);
     let (mut now, mut packets) = (0, 0);
     while mouth.deadline().is_some() {
         assert_eq!(mouth.voice(), AgentVoice::Silent, "at {now} ms");
@@ -348,7 +361,7 @@ fn who_only_presses_keys_is_silent_from_the_first_to_behind_the_last() {
     assert_eq!((packets, now), (11 * 7, 11 * 160 + 10));
     // Sound before keys and behind them is a voice, until it ends.
     mouth.say(at(3_000), sound(1, 40, true), &mut heard);
-    mouth.dial(at(3_000), "5");
+    mouth.dial(at(3_000), "5", &mut heard);
     mouth.say(at(3_000), sound(2, 20, true), &mut heard);
     let mut voiced = Vec::new();
     for millis in (3_000..3_300).step_by(20) {

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterable, Iterable
 
 from . import voice_pb2 as pb
-from .events import Event, Playout, Resumed, event_of, seconds
+from .events import BargeIn, Event, Playout, Resumed, event_of, seconds
 
 log = logging.getLogger("antiphon_voice")
 
@@ -55,6 +55,11 @@ class Utterance:
         if playout.state in ("finished", "cleared", "interrupted"):
             self._end()
 
+    def _drop(self):
+        """The person interrupted before the server knew of it."""
+        self.state = "interrupted"
+        self._end()
+
     def _end(self):
         if self.feeder and self.feeder is not asyncio.current_task():
             self.feeder.cancel()
@@ -77,6 +82,8 @@ class Call:
         # A program that was started again must not say anything under a number that it cleared before.
         self._next = time.time_ns() // 1_000_000
         self._said_until = 0.0
+        # Held by the utterance that is being sent. Others wait in the order in which they were said.
+        self._saying = asyncio.Lock()
         self.ended = False
         self._begin(start)
 
@@ -105,13 +112,16 @@ class Call:
             event = event_of(message)
             if isinstance(event, Playout):
                 self._note_playout(event)
+            elif isinstance(event, BargeIn):
+                self._drop_unsent()
             if event is not None:
                 return event
         self._finish()
         raise StopAsyncIteration
 
     async def say(self, pcm, rate: int | None = None, interruptible: bool = True) -> Utterance:
-        """Begins to say something: bytes, or an iterable of bytes, asynchronous or not. Returns at once."""
+        """Says something behind what was said before: bytes, or an iterable of bytes, asynchronous or not. Returns at
+        once."""
         if not isinstance(pcm, AsyncIterable | Iterable) or isinstance(pcm, str):
             raise TypeError("pcm is bytes, or an iterable of bytes")
         self._next += 1
@@ -153,14 +163,19 @@ class Call:
         await self._ask(configure=pb.Configure(eagerness=pb.Eagerness.Value(eagerness.upper())))
 
     async def send_dtmf(self, digits: str):
-        """Presses keys, of 0-9 * # A-D, after what was said so far; 64 may wait. `Refused` comes where `call.dtmf` is false."""
+        """Presses keys, of 0-9 * # A-D, after what was said so far. `Refused` comes where `call.dtmf` is false, and of
+        those beyond the 64 that may wait."""
         await self._ask(dtmf=pb.SendDtmf(digits=digits))
 
     async def hang_up(self):
         """Ends the call, whatever still waits to be said."""
         await self._ask(hang_up=pb.HangUp())
 
-    async def _feed(self, utterance: Utterance, pcm, rate: int, interruptible: bool):
+    async def _feed(self, *what):
+        async with self._saying:
+            await self._send_all(*what)
+
+    async def _send_all(self, utterance: Utterance, pcm, rate: int, interruptible: bool):
         piece = int(rate * PIECE) * 2
         held = b""
         try:
@@ -239,6 +254,12 @@ class Call:
             utterance._note(playout)
             if utterance.over:
                 del self._utterances[playout.utterance]
+
+    def _drop_unsent(self):
+        """What the server has it stops by itself. What a program says once it knows of the interruption goes on."""
+        for utterance in [it for it in self._utterances.values() if not it.sent]:
+            utterance._drop()
+            del self._utterances[utterance.number]
 
     def _finish(self):
         self.ended = True

@@ -7,11 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use antiphon_core::voice::message::{AgentPlan, CallTime, Heard};
 use axum::http::Uri;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tonic::Status;
-use tonic::transport::Endpoint;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use tonic::{Request, Status};
 use tracing::debug;
 
 use super::proto::orchestrator_client::OrchestratorClient;
@@ -21,9 +24,10 @@ use super::stream::{Fate, Incoming, attend, telling};
 use super::wire;
 use crate::agent::call::Call;
 use crate::limits::{
-    GRPC_WINDOW_BYTES, PROGRAM_DIAL_PAUSE, PROGRAM_DIAL_TIMEOUT, PROGRAM_GRACE,
-    PROGRAM_MESSAGE_BYTES_MAX, PROGRAM_MISSED_MAX, PROGRAM_NAMES_MAX, PROGRAM_PROVEN,
-    PROGRAM_REJOIN, PROGRAM_STALLS_MAX, PROGRAM_WAITING_MAX, SAY_AHEAD_MAX,
+    GRPC_KEEPALIVE, GRPC_KEEPALIVE_TIMEOUT, GRPC_WINDOW_BYTES, PROGRAM_DIAL_PAUSE,
+    PROGRAM_DIAL_TIMEOUT, PROGRAM_GRACE, PROGRAM_MESSAGE_BYTES_MAX, PROGRAM_MISSED_MAX,
+    PROGRAM_NAMES_MAX, PROGRAM_PROVEN, PROGRAM_REJOIN, PROGRAM_STALLS_MAX, PROGRAM_WAITING_MAX,
+    SAY_AHEAD_MAX,
 };
 use crate::rooms::Name;
 use crate::sessions::random_hex;
@@ -36,6 +40,10 @@ pub struct AgentUrl {
     /// Scheme, host and port.
     uri: Uri,
     plan: AgentPlan,
+    /// Certificates (PEM) of whoever may say who the program is; `None`: those that the system trusts.
+    authorities: Option<Vec<u8>>,
+    /// What is shown to the program.
+    authorization: Option<MetadataValue<Ascii>>,
 }
 
 /// All programs, and the calls that wait for one.
@@ -67,32 +75,87 @@ pub enum Absence {
 impl FromStr for AgentUrl {
     type Err = String;
 
-    /// `NAME=http://HOST:PORT`, and maybe `?rate=16000&batch_ms=20&denoise=true`.
+    /// `NAME=http://HOST:PORT`, and maybe `?rate=16000&batch_ms=20&denoise=true`; with https also
+    /// `ca=FILE&token_file=FILE`, which are read now.
     fn from_str(text: &str) -> Result<Self, String> {
-        let form =
-            || format!("`{text}` is not NAME=http://HOST:PORT[?rate=HZ&batch_ms=MS&denoise=BOOL]");
-        let (name, url) = text.split_once('=').ok_or_else(form)?;
-        let name = Name::parse("an agent", name).map_err(|rule| rule.to_string())?;
+        let wrong = |what: String| {
+            format!(
+                "`{text}`: {what}; it is NAME=http[s]://HOST:PORT[?rate=HZ&batch_ms=MS&denoise=BOOL], \
+                 with https also ca=FILE&token_file=FILE"
+            )
+        };
+        // A URL without a name may have such a sign too, in its query.
+        let named = text
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty() && !name.contains("://"));
+        let (name, url) = named.ok_or_else(|| wrong("the agent's name is missing".to_owned()))?;
+        let name = Name::parse("an agent", name).map_err(|rule| wrong(rule.to_string()))?;
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
-        let uri: Uri = base.parse().map_err(|_| form())?;
-        let bare = ["", "/"].contains(&uri.path());
-        if uri.scheme_str() != Some("http") || uri.port().is_none() || !bare {
-            return Err(form());
-        }
-        let mut hearing = Hearing::default();
+        let uri = parse_base(base).map_err(|what| wrong(what.to_owned()))?;
+        let (mut hearing, mut ca, mut token_file) = (Hearing::default(), None, None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            match pair.split_once('=') {
-                Some(("rate", hz)) => hearing.rate = hz.parse().map_err(|_| form())?,
-                Some(("batch_ms", millis)) => {
-                    hearing.batch_ms = millis.parse().map_err(|_| form())?;
-                }
-                Some(("denoise", yes)) => hearing.denoise = yes.parse().map_err(|_| form())?,
-                _ => return Err(form()),
+            let set = match pair.split_once('=') {
+                Some(("rate", hz)) => hz.parse().map(|hz| hearing.rate = hz).is_ok(),
+                Some(("batch_ms", ms)) => ms.parse().map(|ms| hearing.batch_ms = ms).is_ok(),
+                Some(("denoise", yes)) => yes.parse().map(|yes| hearing.denoise = yes).is_ok(),
+                Some(("ca", file)) => ca.replace(file).is_none(),
+                Some(("token_file", file)) => token_file.replace(file).is_none(),
+                _ => false,
+            };
+            if !set {
+                return Err(wrong(format!("`{pair}` is not understood")));
             }
         }
-        let plan = wire::plan(Some(hearing)).map_err(|rule| format!("`{text}`: {rule}"))?;
-        Ok(Self { name, uri, plan })
+        if uri.scheme_str() == Some("http") && (ca.is_some() || token_file.is_some()) {
+            return Err(wrong("ca and token_file go with https".to_owned()));
+        }
+        Ok(Self {
+            name,
+            uri,
+            plan: wire::plan(Some(hearing)).map_err(|rule| format!("`{text}`: {rule}"))?,
+            authorities: ca.map(read_authorities).transpose().map_err(wrong)?,
+            authorization: token_file.map(read_token).transpose().map_err(wrong)?,
+        })
     }
+}
+
+/// Where a program is, out of its URL up to the query.
+fn parse_base(text: &str) -> Result<Uri, &'static str> {
+    let uri: Uri = text.parse().map_err(|_| "what follows NAME= is no URL")?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err("the URL does not begin with http:// or https://");
+    }
+    if uri.port_u16().is_none() {
+        return Err("the port is missing");
+    }
+    if !["", "/"].contains(&uri.path()) {
+        return Err("a path is of no use");
+    }
+    Ok(uri)
+}
+
+fn read(file: &str) -> Result<Vec<u8>, String> {
+    std::fs::read(file).map_err(|error| format!("{file}: {error}"))
+}
+
+fn read_authorities(file: &str) -> Result<Vec<u8>, String> {
+    let pem = read(file)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match certificates {
+        Ok(some) if !some.is_empty() => Ok(pem),
+        _ => Err(format!("{file} holds no certificates (PEM)")),
+    }
+}
+
+fn read_token(file: &str) -> Result<MetadataValue<Ascii>, String> {
+    let text = String::from_utf8(read(file)?).unwrap_or_default();
+    let token = text.trim();
+    let is_token = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
+    let value = format!("Bearer {token}").parse().ok().filter(|_| is_token);
+    let mut value: MetadataValue<_> =
+        value.ok_or_else(|| format!("{file} holds no token: one word of visible ASCII"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 impl fmt::Display for AgentUrl {
@@ -113,25 +176,50 @@ impl AgentUrl {
 
     /// Each call has a connection of its own, so that a call that is held back holds no other back.
     async fn dial(&self) -> Result<Incoming, Status> {
-        let endpoint = Endpoint::from(self.uri.clone())
+        let unavailable = |error: tonic::transport::Error| Status::unavailable(causes(&error));
+        let mut endpoint = Endpoint::from(self.uri.clone())
             .connect_timeout(PROGRAM_DIAL_TIMEOUT)
             .tcp_nodelay(true)
+            .http2_keep_alive_interval(GRPC_KEEPALIVE)
+            .keep_alive_timeout(GRPC_KEEPALIVE_TIMEOUT)
             .initial_stream_window_size(GRPC_WINDOW_BYTES)
             .initial_connection_window_size(2 * GRPC_WINDOW_BYTES);
-        let channel = endpoint
-            .connect()
-            .await
-            .map_err(|error| Status::unavailable(error.to_string()))?;
+        if self.uri.scheme_str() == Some("https") {
+            let tls = ClientTlsConfig::new().timeout(PROGRAM_DIAL_TIMEOUT);
+            let tls = match &self.authorities {
+                Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
+                None => tls.with_native_roots(),
+            };
+            endpoint = endpoint.tls_config(tls).map_err(unavailable)?;
+        }
+        let channel = endpoint.connect().await.map_err(unavailable)?;
         let mut client =
             OrchestratorClient::new(channel).max_decoding_message_size(PROGRAM_MESSAGE_BYTES_MAX);
         let (teller, told) = telling();
         let messages = tokio_stream::StreamExt::map_while(told, Result::ok);
-        let opening = async move { Ok(client.converse(messages).await?.into_inner()) };
+        let mut request = Request::new(messages);
+        if let Some(value) = &self.authorization {
+            request
+                .metadata_mut()
+                .insert("authorization", value.clone());
+        }
+        let opening = async move { Ok(client.converse(request).await?.into_inner()) };
         Ok(Incoming {
             opening: Box::pin(opening),
             teller,
         })
     }
+}
+
+/// An error and what it comes from, which tonic does not say by itself.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 impl Programs {
@@ -467,18 +555,33 @@ mod tests {
         );
         let plain: AgentUrl = "bot=http://localhost:1/".parse().expect("a good one");
         assert_eq!(plain.plan, AgentPlan::default());
-        for wrong in [
-            "http://localhost:1",
-            "bot=localhost:1",
-            "bot=https://localhost:1",
-            "bot=http://localhost",
-            "bot=http://localhost:1/path",
-            "a/b=http://localhost:1",
-            "bot=http://localhost:1?rate=1",
-            "bot=http://localhost:1?speed=1",
+        for (wrong, what) in [
+            ("", "name is missing"),
+            ("http://localhost:1", "name is missing"),
+            ("http://localhost:1?rate=8000", "name is missing"),
+            ("=http://localhost:1", "name is missing"),
+            ("a/b=http://localhost:1", "an agent"),
+            ("bot=", "no URL"),
+            ("bot=http://", "no URL"),
+            ("bot=localhost", "begin with http://"),
+            ("bot=localhost:1", "begin with http://"),
+            ("bot=http://localhost:1?ca=a.pem", "go with https"),
+            ("bot=http://localhost:1?token_file=a", "go with https"),
+            ("bot=https://localhost:1?ca=/dev/null", "no certificates"),
+            ("bot=https://localhost:1?token_file=/dev/null", "no token"),
+            ("bot=https://localhost:1?ca=/none/here", "/none/here"),
+            (
+                "bot=https://localhost:1?ca=/dev/null&ca=/dev/null",
+                "understood",
+            ),
+            ("bot=http://localhost", "port is missing"),
+            ("bot=http://localhost:1/path", "path"),
+            ("bot=http://localhost:1?rate=1", "8000"),
+            ("bot=http://localhost:1?rate=fast", "`rate=fast`"),
+            ("bot=http://localhost:1?speed=1", "`speed=1`"),
         ] {
             let error = wrong.parse::<AgentUrl>().expect_err(wrong);
-            assert!(!error.is_empty());
+            assert!(error.contains(what), "{wrong}: {error}");
         }
     }
 

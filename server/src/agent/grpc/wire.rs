@@ -187,9 +187,19 @@ pub(super) fn told(heard: Heard, rate: Rate, dropped: u64) -> Option<ToAgent> {
             };
             (at, What::Overflow(overflow))
         }
+        Heard::KeysLeftOut { at, keys } => (at, What::Refused(keys_left_out(keys))),
         _ => return None,
     };
     Some(at_time(at, what))
+}
+
+fn keys_left_out(keys: u32) -> proto::Refused {
+    proto::Refused {
+        what: "dtmf".to_owned(),
+        reason: format!(
+            "{keys} of the keys are left out: no more than {DIALLED_KEYS_MAX} may wait"
+        ),
+    }
 }
 
 const fn told_state(state: PlayoutState) -> playout::State {
