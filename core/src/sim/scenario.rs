@@ -249,9 +249,21 @@ impl Scenario {
             _ => return None,
         };
         if let Some(seconds) = seconds {
-            scenario.safety = Duration::from_secs(seconds);
+            scenario.set_safety(Duration::from_secs(seconds));
         }
         Some(scenario)
+    }
+
+    /// Ends the phase of faults at `safety`. Who joins later joins then, and what else calls were to do later is left
+    /// out; what goes wrong with links and by strangers ends then by itself.
+    fn set_safety(&mut self, safety: Duration) {
+        self.safety = safety;
+        for call in &mut self.calls {
+            call.joins = call.joins.min(safety);
+            call.leaves = call.leaves.filter(|at| *at < safety);
+            call.rebinds.retain(|at| *at < safety);
+            call.restarts.retain(|at| *at < safety);
+        }
     }
 
     /// Rooms of four over clean links, in which everybody hears everybody: four publish, and each follows three.
