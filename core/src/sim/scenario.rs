@@ -269,7 +269,8 @@ impl Scenario {
     /// Rooms of four over clean links, in which everybody hears everybody: four publish, and each follows three.
     #[must_use]
     pub fn rooms(seed: u64, rooms: u32, speech: Speech, picture: Option<Picture>) -> Self {
-        let mut scenario = Self::empty("rooms", seed);
+        let name = if picture.is_some() { "video" } else { "rooms" };
+        let mut scenario = Self::empty(name, seed);
         for room in 0..rooms {
             for who in 0..4 {
                 let delay = Duration::from_millis(u64::from(10 + 7 * who + room % 5));

@@ -94,6 +94,29 @@ fn wrong_arguments_and_files_are_named_with_what_is_wrong() {
     }
 }
 
+/// Replays and worlds alike.
+#[test]
+fn a_report_that_cannot_be_written_is_a_failure() {
+    let capture = write("unwritten.pcapng", &capture());
+    let capture = capture.to_str().expect("text");
+    let sim = ["sim", "--seed=1", "--scenario=rooms", "--seconds=1"];
+    for arguments in [
+        &["replay", capture][..],
+        &sim,
+        &[&sim[..], &["--json"]].concat(),
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_antiphon"))
+            .args(arguments)
+            .stdout(full.expect("Linux has it"))
+            .output()
+            .expect("the program runs");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        assert!(error.contains("the report cannot be written"), "{error}");
+    }
+}
+
 #[test]
 fn the_table_is_aligned_and_ends_in_totals() {
     let path = write("table.pcapng", &capture());
