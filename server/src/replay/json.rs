@@ -123,6 +123,7 @@ fn totals(totals: &Totals) -> Map<String, Value> {
             "rtp_opened": srtp.rtp_opened,
             "rtcp_opened": srtp.rtcp_opened,
             "replayed": srtp.replayed,
+            "secrets": srtp.secrets,
             "refused": srtp.refused,
             "unkeyed": srtp.unkeyed,
             "truncated": srtp.truncated,
