@@ -124,15 +124,30 @@ pub(super) fn run(
     };
     let report = replay.finish();
     let text = if shown.as_json {
-        json::object(&report, ended.as_ref().err(), &sound)
+        let error = ended.as_ref().err().map(ToString::to_string);
+        json::object(&report, error, &sound)
     } else {
         table::text(&report, &sound)
     };
     let mut out = io::stdout().lock();
+    print(&text)?;
+    ended.map_err(|error| ReplayError::Broken { path, error })
+}
+
+/// The object of a file that is no recording: nothing, and why.
+pub(super) fn run_on_nothing(why: &str) -> Result<(), ReplayError> {
+    let nothing = Replay::new(Settings::default()).finish();
+    print(&json::object(
+        &nothing,
+        Some(why.to_owned()),
+        &Sound::default(),
+    ))
+}
+
+fn print(text: &str) -> Result<(), ReplayError> {
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
-        .map_err(ReplayError::Output)?;
-    ended.map_err(|error| ReplayError::Broken { path, error })
+        .map_err(ReplayError::Output)
 }
 
 /// What takes the sound of streams.
@@ -155,6 +170,7 @@ impl MediaSink for Sinks<'_> {
 
 /// What came of the sound of streams, as far as it was asked for.
 pub(super) struct Sound {
+#[derive(Default)]
     pub(super) written: Option<AllWritten>,
     pub(super) turns: Option<AllHeard>,
 }

@@ -206,7 +206,13 @@ fn replay(arguments: &Arguments) -> Result<Outcome, ReplayError> {
             Some(option) => Err(other_kind(option, "captures", "a journal")),
             None => journal::run(input, journal, &arguments.set, shown),
         },
-        None => Err(ReplayError::UnknownKind(path.display().to_string())),
+        None => {
+            let unknown = ReplayError::UnknownKind(path.display().to_string());
+            if arguments.json {
+                capture::run_on_nothing(&unknown.to_string())?;
+            }
+            Err(unknown)
+        }
     }
 }
 

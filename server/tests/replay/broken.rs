@@ -94,6 +94,22 @@ fn wrong_arguments_and_files_are_named_with_what_is_wrong() {
     }
 }
 
+#[test]
+fn a_file_that_is_no_recording_has_an_object_with_the_error() {
+    for (name, bytes) in [("nothing.pcap", &b""[..]), ("words.pcap", b"no capture")] {
+        let path = write(name, bytes);
+        let (nothing, ended_well) = report(&path, &[]);
+        assert!(!ended_well);
+        assert_eq!(nothing["streams"], serde_json::json!([]));
+        assert_eq!(nothing["totals"]["frames"], 0);
+        let error = nothing["totals"]["error"].as_str().expect("it is told");
+        assert!(
+            error.contains(name) && error.contains("nor a capture"),
+            "{error}"
+        );
+    }
+}
+
 /// Replays and worlds alike.
 #[test]
 fn a_report_that_cannot_be_written_is_a_failure() {
