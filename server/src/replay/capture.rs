@@ -1,5 +1,6 @@
 //! Packet captures: the file, the keys and the meaning of payload types in, the report out.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -129,7 +130,6 @@ pub(super) fn run(
     } else {
         table::text(&report, &sound)
     };
-    let mut out = io::stdout().lock();
     print(&text)?;
     ended.map_err(|error| ReplayError::Broken { path, error })
 }
@@ -145,6 +145,7 @@ pub(super) fn run_on_nothing(why: &str) -> Result<(), ReplayError> {
 }
 
 fn print(text: &str) -> Result<(), ReplayError> {
+    let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(ReplayError::Output)
@@ -169,8 +170,8 @@ impl MediaSink for Sinks<'_> {
 }
 
 /// What came of the sound of streams, as far as it was asked for.
-pub(super) struct Sound {
 #[derive(Default)]
+pub(super) struct Sound {
     pub(super) written: Option<AllWritten>,
     pub(super) turns: Option<AllHeard>,
 }
@@ -196,9 +197,13 @@ fn settings(capture: &Path, options: &Options) -> Result<Settings, ReplayError> 
             settings.keys.push(keys::of_crypto_line(line)?);
         }
     }
+    let mut mapped = BTreeSet::new();
     for map in &options.map {
         let wrong = |error| ReplayError::Input(format!("--map {map}: {error}"));
-        settings.codecs.add_map(map).map_err(wrong)?;
+        let number = settings.codecs.add_map(map).map_err(wrong)?;
+        if !mapped.insert(number) {
+            return Err(ReplayError::Input(format!("--map {number} is given twice")));
+        }
     }
     Ok(settings)
 }

@@ -60,7 +60,7 @@ fn wrong_arguments_and_files_are_named_with_what_is_wrong() {
     let capture = capture.to_str().expect("text");
     let empty = write("empty.txt", b"");
     let empty = empty.to_str().expect("text");
-    let cases: [(&[&str], &[&str]); 9] = [
+    let cases: [(&[&str], &[&str]); 10] = [
         (
             &["/nowhere/call.pcap"],
             &["/nowhere/call.pcap", "No such file"],
@@ -70,6 +70,10 @@ fn wrong_arguments_and_files_are_named_with_what_is_wrong() {
         (
             &[capture, "--map", "200=vp8/90000"],
             &["200=vp8/90000", "127"],
+        ),
+        (
+            &[capture, "--map", "111=a/8000", "--map", "111=b/8000"],
+            &["--map 111", "twice"],
         ),
         (&[capture, "--sdes", "nonsense"], &["profile"]),
         (
