@@ -232,6 +232,9 @@ fn datagrams() -> Vec<Vec<u8>> {
         media_header(SSRCS[0])[..11].to_vec(),
         report_header(SSRCS[0])[..7].to_vec(),
         marker(14, 40),
+        // As STUN and as RTP begin, and nothing of the kind.
+        behind(&[0, 1, 0, 40], 19),
+        behind(&[0x80, 96], 20)[..11].to_vec(),
     ]
 }
 
@@ -323,6 +326,8 @@ fn secrets() -> Vec<(String, Vec<u8>)> {
         ("RTX payload", 18, 40),
         ("RTCP contents", 13, 40),
         ("unknown contents", 14, 40),
+        ("what is no STUN", 19, 40),
+        ("what is too short for RTP", 20, 9),
         ("handshake", 15, 60),
         ("keys", 16, 56),
         ("hash of outputs", 17, 8),
@@ -440,7 +445,7 @@ fn what_is_left_is_sound_and_says_what_kind_of_thing_came_from_whom() {
         _ => None,
     });
     assert_eq!(told, Some(source));
-    for (cut, len) in [(5, 8), (6, 4)] {
+    for (cut, len) in [(5, 2), (6, 4), (8, 4), (9, 2)] {
         assert_eq!(slot_of(cut).contents.len(), len, "no half of a source");
     }
     // Another salt, other pseudonyms.

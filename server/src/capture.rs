@@ -178,6 +178,8 @@ pub struct Recorder {
     messages: Sender<Message>,
     epoch: Epoch,
     empty: Receiver<Chunk>,
+    /// Those that came back, with room for all.
+    spare: Vec<Chunk>,
     filling: Option<Chunk>,
     /// Datagrams left out since the last chunk began.
     dropped: u64,
@@ -208,7 +210,17 @@ impl Watch for Recorder {
         self.add(record, sent.contents);
     }
 
+    /// Hands over what the turn brought; once half the chunks are under way, turns share the rest.
     fn note_turn(&mut self) {
+        self.spare.extend(self.empty.try_iter());
+        if self.spare.len() >= CAPTURE_CHUNKS / 2 {
+            self.hand_over();
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
         self.hand_over();
     }
 }
@@ -233,6 +245,7 @@ impl Recorder {
             messages: handle.messages,
             epoch,
             empty,
+            spare: Vec::with_capacity(CAPTURE_CHUNKS),
             filling: None,
             dropped: 0,
         }
@@ -247,7 +260,7 @@ impl Recorder {
             self.hand_over();
         }
         if self.filling.is_none() {
-            self.filling = self.empty.try_recv().ok();
+            self.filling = self.spare.pop().or_else(|| self.empty.try_recv().ok());
             if let Some(chunk) = &mut self.filling {
                 chunk.dropped_before = std::mem::take(&mut self.dropped);
             }
@@ -478,6 +491,26 @@ mod tests {
         let totals = report(&path).totals;
         assert_eq!(totals.frames, room as u64 + 1);
         assert_eq!(totals.capture_dropped, 70);
+    }
+
+    /// The writer hangs for more turns than there are chunks; what is left when the shard ends is handed over.
+    #[test]
+    fn turns_share_chunks_while_the_writer_is_behind() {
+        let (messages, received) = mpsc::channel();
+        let secrets = Arc::default();
+        let mut recorder = recorder(CaptureHandle { messages, secrets });
+        let turns = CAPTURE_CHUNKS / 2 * CAPTURE_CHUNK_DATAGRAMS;
+        for _ in 0..turns {
+            send(&mut recorder, b"datagram");
+            recorder.note_turn();
+        }
+        assert_eq!(recorder.dropped, 0);
+        drop(recorder);
+        let records = received.try_iter().map(|message| match message {
+            Message::Chunk(chunk) => chunk.records.len(),
+            _ => 0,
+        });
+        assert_eq!(records.sum::<usize>(), turns);
     }
 
     /// All of it fits the chunks, so that nothing is left out for want of those.

@@ -873,14 +873,16 @@ fn capture_choice(
     mib: Option<u64>,
 ) -> Result<Option<CaptureChoice>, ConfigError> {
     let with_keys = keys.unwrap_or(false);
-    let mib = mib.unwrap_or(CAPTURE_MIB_DEFAULT);
-    if path.is_none() && with_keys {
-        return Err(refused(
-            "capture_keys",
-            true,
-            "it needs `capture` beside it",
-        ));
+    if path.is_none() {
+        let allowed = "it needs `capture` beside it";
+        if with_keys {
+            return Err(refused("capture_keys", true, allowed));
+        }
+        if let Some(mib) = mib {
+            return Err(refused("capture_mib", mib, allowed));
+        }
     }
+    let mib = mib.unwrap_or(CAPTURE_MIB_DEFAULT);
     Ok(path.map(|path| CaptureChoice {
         path,
         with_keys,
@@ -901,6 +903,9 @@ fn journal_choice(
         }
         if let Some(keep) = keep {
             return Err(refused("journal_keep", keep.name(), allowed));
+        }
+        if let Some(mib) = mib {
+            return Err(refused("journal_mib", mib, allowed));
         }
     }
     let retention = match keep.unwrap_or_default() {
@@ -962,13 +967,20 @@ mod tests {
         let ring = journal(ring).unwrap().unwrap();
         assert_eq!(ring.payloads, Payloads::Headers);
         assert_eq!(ring.retention, Retention::Ring { bytes: 64 << 20 });
-        for alone in ["journal_keep = \"ring\"", "journal_payload = \"full\""] {
-            let error = journal(alone).unwrap_err().to_string();
+    }
+
+    #[test]
+    fn what_a_recording_is_to_be_needs_one() {
+        for (alone, of) in [
+            ("journal_keep = \"ring\"", "`journal`"),
+            ("journal_payload = \"full\"", "`journal`"),
+            ("journal_mib = 7", "`journal`"),
+            ("capture_keys = true", "`capture`"),
+            ("capture_mib = 7", "`capture`"),
+        ] {
+            let error = Config::from_toml(alone).unwrap_err().to_string();
             let (name, _) = alone.split_once(' ').unwrap();
-            assert!(
-                error.contains(name) && error.contains("`journal`"),
-                "{error}"
-            );
+            assert!(error.contains(name) && error.contains(of), "{error}");
         }
     }
 

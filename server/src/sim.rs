@@ -3,7 +3,7 @@
 //! No socket is opened and no server runs: the shards of the simulated world lie in this process and are driven as
 //! fast as they go. `churn` is no scenario with a plan for each call, so it has a report of its own.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::process::Process;
 use crate::progress::Progress;
+use crate::replay::{EXIT_FAILED, EXIT_UNHEARD};
 
 /// What to run.
 #[derive(Clone, Debug, Args)]
@@ -53,12 +54,20 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     } else {
         scenario(arguments)
     };
-    // Nobody may be reading: the exit code tells too.
-    std::io::stdout().write_all(text.as_bytes()).ok();
-    if findings.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) if findings.is_empty() => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(EXIT_UNHEARD),
+        Err(error) => {
+            // The last words; if they cannot be said, the exit code still tells.
+            writeln!(
+                io::stderr(),
+                "antiphon sim: the report cannot be written: {error}"
+            )
+            .ok();
+            ExitCode::from(EXIT_FAILED)
+        }
     }
 }
 
@@ -282,6 +291,7 @@ fn as_json(scenario: &Scenario, outcome: &Outcome, wall: Duration) -> Value {
     json!({
         "scenario": scenario.name,
         "seed": scenario.seed,
+        "seconds": scenario.safety.as_secs(),
         "draws": draws,
         "oracles": oracles,
         "findings": findings,
@@ -304,6 +314,21 @@ fn as_json(scenario: &Scenario, outcome: &Outcome, wall: Duration) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scenario_says_its_own_name_and_for_how_long_things_went_wrong() {
+        for (name, seconds, lasts) in [("video", Some(2), 2), ("rooms", None, 15)] {
+            let scenario = Scenario::named(name, 1, seconds).expect("there is such a one");
+            let outcome = scenario.run(Setting::default());
+            let json = as_json(&scenario, &outcome, Duration::from_secs(1));
+            assert_eq!(
+                (&json["scenario"], &json["seconds"]),
+                (&name.into(), &lasts.into())
+            );
+            let text = as_text(&scenario, &outcome, Duration::from_secs(1));
+            assert!(text.starts_with(&format!("{name} of seed 1\n")), "{text}");
+        }
+    }
 
     #[test]
     fn churn_says_what_it_found_and_where_it_stood_and_that_nothing_is_left() {

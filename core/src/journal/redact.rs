@@ -16,10 +16,14 @@ use crate::relay::Relay;
 use crate::rng::Seed;
 use crate::session::transport::Outcome;
 use crate::voice::message::Heard;
+use crate::wire::rtp::FIXED_HEADER_BYTES;
+use crate::wire::stun::MAGIC_COOKIE;
 use crate::wire::{Class, classify};
 
-/// Bytes of a STUN message that say its kind and length; what follows identifies who sent it.
-const STUN_KIND_BYTES: usize = 8;
+/// Bytes of a STUN message that say its kind and length; what follows its cookie identifies who sent it.
+const STUN_KIND_BYTES: usize = 4;
+/// Bytes of what is too short for RTP that say that it was taken for that, and by which payload type.
+const RTP_KIND_BYTES: usize = 2;
 /// Where the source stands in the header of RTP, and in that of RTCP (RFC 3550 §5.1, §6.4), which end with it as far
 /// as they are fixed.
 const RTP_SSRC_AT: usize = 8;
@@ -216,7 +220,15 @@ impl Pseudonyms {
             let start = kept.len();
             match classify(datagram) {
                 Class::Stun => {
-                    kept.extend_from_slice(&datagram[..datagram.len().min(STUN_KIND_BYTES)]);
+                    let cookie = &MAGIC_COOKIE.to_be_bytes()[..];
+                    let kind = &datagram[..datagram.len().min(STUN_KIND_BYTES)];
+                    kept.extend_from_slice(kind);
+                    if datagram[kind.len()..].starts_with(cookie) {
+                        kept.extend_from_slice(cookie);
+                    }
+                }
+                Class::Rtp if datagram.len() < FIXED_HEADER_BYTES => {
+                    kept.extend_from_slice(&datagram[..datagram.len().min(RTP_KIND_BYTES)]);
                 }
                 Class::Dtls if !is_dtls_record(datagram) => {}
                 Class::Rtp => self.keep_header(&mut kept, datagram, RTP_SSRC_AT),

@@ -123,11 +123,12 @@ impl Default for Codecs {
 }
 
 impl Codecs {
-    /// Takes one mapping, `96=vp8/90000`; the latest of a payload type counts, over the static ones too.
+    /// Takes one mapping, `96=vp8/90000`, and tells which payload type it is of; the latest counts, over the static
+    /// ones too.
     ///
     /// # Errors
     /// [`CodecError`] says what a mapping looks like.
-    pub fn add_map(&mut self, text: &str) -> Result<(), CodecError> {
+    pub fn add_map(&mut self, text: &str) -> Result<u8, CodecError> {
         let (payload_type, codec) = text.split_once('=').ok_or(CodecError::Form)?;
         self.add(payload_type, codec)
     }
@@ -155,7 +156,7 @@ impl Codecs {
         self.0.get(&payload_type)
     }
 
-    fn add(&mut self, payload_type: &str, codec: &str) -> Result<(), CodecError> {
+    fn add(&mut self, payload_type: &str, codec: &str) -> Result<u8, CodecError> {
         let payload_type: u8 = payload_type
             .trim()
             .parse()
@@ -164,7 +165,7 @@ impl Codecs {
             return Err(CodecError::PayloadType);
         }
         self.0.insert(payload_type, codec.parse()?);
-        Ok(())
+        Ok(payload_type)
     }
 }
 

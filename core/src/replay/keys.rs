@@ -120,6 +120,11 @@ impl KeyLog {
         count
     }
 
+    /// Secrets there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// SRTP keys of a handshake, the client's direction first; `None` without its secret.
     fn keys(&self, handshake: &Handshake) -> Option<[Inbound; 2]> {
         let profile = CaptureProfile::from_number(handshake.srtp_profile?)?;

@@ -186,6 +186,7 @@ impl Replay {
         self.skip(Skip::RtpAlone, alone);
         let mut totals = self.totals;
         totals.srtp.keys = self.keys.len() as u64;
+        totals.srtp.secrets = self.settings.key_log.len() as u64;
         totals.srtp.secrets_missing = self.keys.secrets_missing() as u64;
         totals.stamps_back = self.clock.steps_back;
         totals.stamp_back_max = Duration::from_nanos(self.clock.step_back_max);

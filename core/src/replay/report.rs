@@ -168,6 +168,8 @@ pub struct SrtpReport {
     pub unkeyed: u64,
     /// RTP and RTCP that the capture cut: nobody can open those.
     pub truncated: u64,
+    /// Secrets in key logs, in those of the file too.
+    pub secrets: u64,
     /// DTLS handshakes seen.
     pub handshakes: u64,
     /// Of those, the ones that agreed on SRTP and whose secret is in no key log.

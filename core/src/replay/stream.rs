@@ -484,31 +484,51 @@ impl Clock {
     }
 }
 
-/// Counts talk-spurts.
+/// Counts talk-spurts. Some senders mark every packet, so a marker alone is no beginning: there must be a pause before.
 #[derive(Clone, Copy, Debug, Default)]
 struct Spurts {
     count: u64,
     /// Number and timestamp of the packet before.
     last: Option<(u64, u32)>,
+    /// The shortest media time from a packet to the next: what one of them holds.
+    packet_time: Option<u32>,
     /// The packet before may be the first of a spurt.
     may_begin: bool,
 }
 
 impl Spurts {
     fn note(&mut self, number: u64, header: &Header, rate: u32) {
-        let timestamp = header.timestamp;
-        let after_gap = self.last.replace((number, timestamp)).is_none_or(
-            |(number_before, timestamp_before)| {
-                let passed = timestamp.wrapping_sub(timestamp_before).cast_signed();
-                // Lost packets may have filled the time; they are fewer than `DROPOUT_MAX`.
-                let packets = number.saturating_sub(number_before).cast_signed();
-                i64::from(passed) * 1_000 > packets * i64::from(rate) * PACKET_TIME_MAX_MS
-            },
-        );
-        if !after_gap {
+        let begins = self
+            .last
+            .replace((number, header.timestamp))
+            .is_none_or(|last| self.is_after_pause(last, number, header, rate));
+        if !begins {
             self.count += u64::from(self.may_begin);
         }
-        self.may_begin = after_gap || header.marker;
+        self.may_begin = begins;
+    }
+
+    fn is_after_pause(
+        &mut self,
+        last: (u64, u32),
+        number: u64,
+        header: &Header,
+        rate: u32,
+    ) -> bool {
+        let passed = header.timestamp.wrapping_sub(last.1).cast_signed();
+        // Lost packets may have filled the time; they are fewer than `DROPOUT_MAX`.
+        let packets = number.saturating_sub(last.0).cast_signed();
+        if packets == 1 && passed > 0 {
+            let shortest = self.packet_time.unwrap_or(u32::MAX);
+            self.packet_time = Some(shortest.min(passed.unsigned_abs()));
+        }
+        let passed = i64::from(passed);
+        let is_longer_than_any = passed * 1_000 > packets * i64::from(rate) * PACKET_TIME_MAX_MS;
+        // Half a packet more than they hold: some senders round their timestamps.
+        let is_longer = self
+            .packet_time
+            .is_some_and(|time| passed * 2 > packets * i64::from(time) * 3);
+        is_longer_than_any || (header.marker && is_longer)
     }
 
     fn restart(&mut self) {

@@ -249,15 +249,28 @@ impl Scenario {
             _ => return None,
         };
         if let Some(seconds) = seconds {
-            scenario.safety = Duration::from_secs(seconds);
+            scenario.set_safety(Duration::from_secs(seconds));
         }
         Some(scenario)
+    }
+
+    /// Ends the phase of faults at `safety`. Who joins later joins then, and what else calls were to do later is left
+    /// out; what goes wrong with links and by strangers ends then by itself.
+    fn set_safety(&mut self, safety: Duration) {
+        self.safety = safety;
+        for call in &mut self.calls {
+            call.joins = call.joins.min(safety);
+            call.leaves = call.leaves.filter(|at| *at < safety);
+            call.rebinds.retain(|at| *at < safety);
+            call.restarts.retain(|at| *at < safety);
+        }
     }
 
     /// Rooms of four over clean links, in which everybody hears everybody: four publish, and each follows three.
     #[must_use]
     pub fn rooms(seed: u64, rooms: u32, speech: Speech, picture: Option<Picture>) -> Self {
-        let mut scenario = Self::empty("rooms", seed);
+        let name = if picture.is_some() { "video" } else { "rooms" };
+        let mut scenario = Self::empty(name, seed);
         for room in 0..rooms {
             for who in 0..4 {
                 let delay = Duration::from_millis(u64::from(10 + 7 * who + room % 5));

@@ -10,7 +10,7 @@ use super::ParseError;
 use super::bytes::Reader;
 
 const BINDING_REQUEST: u16 = 0x0001;
-const MAGIC_COOKIE: u32 = 0x2112_a442;
+pub(crate) const MAGIC_COOKIE: u32 = 0x2112_a442;
 const TRANSACTION_ID_BYTES: usize = 12;
 
 const USERNAME: u16 = 0x0006;

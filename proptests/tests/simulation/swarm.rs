@@ -71,3 +71,20 @@ fn bad_luck_breaks_nothing_and_strikes_everywhere() {
         assert!(count > 0, "{point:?} was never reached");
     }
 }
+
+/// A short phase of faults holds only what is drawn for it: recovery and what comes after are as long as ever.
+#[test]
+fn phases_of_faults_of_a_few_seconds_end_in_time() {
+    let short =
+        (1..=9).flat_map(|seconds| (1..=12).map(move |seed| (100 * seconds + seed, seconds)));
+    let mut found = Vec::new();
+    for (seed, seconds) in short.chain([(5, 5)]) {
+        let named = Scenario::named("swarm", seed, Some(seconds));
+        let scenario = named.expect("there is one of that name");
+        let outcome = scenario.run(Setting::default());
+        if !outcome.findings.is_empty() {
+            found.push(format!("{seconds} s: {}", describe(&scenario, &outcome)));
+        }
+    }
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}

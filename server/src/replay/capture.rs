@@ -1,5 +1,6 @@
 //! Packet captures: the file, the keys and the meaning of payload types in, the report out.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -124,15 +125,30 @@ pub(super) fn run(
     };
     let report = replay.finish();
     let text = if shown.as_json {
-        json::object(&report, ended.as_ref().err(), &sound)
+        let error = ended.as_ref().err().map(ToString::to_string);
+        json::object(&report, error, &sound)
     } else {
         table::text(&report, &sound)
     };
+    print(&text)?;
+    ended.map_err(|error| ReplayError::Broken { path, error })
+}
+
+/// The object of a file that is no recording: nothing, and why.
+pub(super) fn run_on_nothing(why: &str) -> Result<(), ReplayError> {
+    let nothing = Replay::new(Settings::default()).finish();
+    print(&json::object(
+        &nothing,
+        Some(why.to_owned()),
+        &Sound::default(),
+    ))
+}
+
+fn print(text: &str) -> Result<(), ReplayError> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
-        .map_err(ReplayError::Output)?;
-    ended.map_err(|error| ReplayError::Broken { path, error })
+        .map_err(ReplayError::Output)
 }
 
 /// What takes the sound of streams.
@@ -154,6 +170,7 @@ impl MediaSink for Sinks<'_> {
 }
 
 /// What came of the sound of streams, as far as it was asked for.
+#[derive(Default)]
 pub(super) struct Sound {
     pub(super) written: Option<AllWritten>,
     pub(super) turns: Option<AllHeard>,
@@ -180,9 +197,13 @@ fn settings(capture: &Path, options: &Options) -> Result<Settings, ReplayError> 
             settings.keys.push(keys::of_crypto_line(line)?);
         }
     }
+    let mut mapped = BTreeSet::new();
     for map in &options.map {
         let wrong = |error| ReplayError::Input(format!("--map {map}: {error}"));
-        settings.codecs.add_map(map).map_err(wrong)?;
+        let number = settings.codecs.add_map(map).map_err(wrong)?;
+        if !mapped.insert(number) {
+            return Err(ReplayError::Input(format!("--map {number} is given twice")));
+        }
     }
     Ok(settings)
 }

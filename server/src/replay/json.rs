@@ -1,6 +1,6 @@
 //! The report as one JSON object.
 
-use antiphon_core::replay::{CaptureError, Pace, Report, StreamReport, Totals};
+use antiphon_core::replay::{Pace, Report, StreamReport, Totals};
 use serde_json::{Map, Value, json};
 
 use super::capture::Sound;
@@ -9,7 +9,7 @@ use super::{turns, warnings};
 
 /// The object and a line feed. Fields stand in the order of their names: the same replay prints the same bytes. If
 /// sound was written or heard, each stream says what of it.
-pub(super) fn object(report: &Report, error: Option<&CaptureError>, sound: &Sound) -> String {
+pub(super) fn object(report: &Report, error: Option<String>, sound: &Sound) -> String {
     let streams = report.streams.iter().map(|one| {
         let mut object = stream(one);
         let key = (one.flow, one.ssrc);
@@ -26,10 +26,7 @@ pub(super) fn object(report: &Report, error: Option<&CaptureError>, sound: &Soun
     let mut totals = totals(&report.totals);
     totals.insert("pace".to_owned(), pace(report.pace).into());
     totals.insert("warnings".to_owned(), warnings::of(report).into());
-    totals.insert(
-        "error".to_owned(),
-        error.map(CaptureError::to_string).into(),
-    );
+    totals.insert("error".to_owned(), error.into());
     let object = json!({ "streams": streams, "totals": totals });
     format!("{object:#}\n")
 }
@@ -126,6 +123,7 @@ fn totals(totals: &Totals) -> Map<String, Value> {
             "refused": srtp.refused,
             "unkeyed": srtp.unkeyed,
             "truncated": srtp.truncated,
+            "secrets": srtp.secrets,
             "handshakes": srtp.handshakes,
             "secrets_missing": srtp.secrets_missing,
             "handshakes_unusable": srtp.handshakes_unusable,

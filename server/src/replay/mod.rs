@@ -28,9 +28,9 @@ use crate::progress::Progress;
 /// Of a replay that differs from the run.
 const EXIT_DIFFERS: u8 = 1;
 /// Of a recording that cannot be read, or not to its end, and of arguments that are wrong.
-const EXIT_FAILED: u8 = 2;
+pub(crate) const EXIT_FAILED: u8 = 2;
 /// Whoever read what we said reads no more: as if the signal of that had ended us.
-const EXIT_UNHEARD: u8 = 128 + 13;
+pub(crate) const EXIT_UNHEARD: u8 = 128 + 13;
 
 /// Bytes of a file from which one waits: half a second's work.
 const WAITED_BYTES_MIN: u64 = 64 << 20;
@@ -206,7 +206,13 @@ fn replay(arguments: &Arguments) -> Result<Outcome, ReplayError> {
             Some(option) => Err(other_kind(option, "captures", "a journal")),
             None => journal::run(input, journal, &arguments.set, shown),
         },
-        None => Err(ReplayError::UnknownKind(path.display().to_string())),
+        None => {
+            let unknown = ReplayError::UnknownKind(path.display().to_string());
+            if arguments.json {
+                capture::run_on_nothing(&unknown.to_string())?;
+            }
+            Err(unknown)
+        }
     }
 }
 

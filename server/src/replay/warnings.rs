@@ -89,10 +89,16 @@ fn srtp(srtp: &SrtpReport, sentences: &mut Vec<String>) {
         srtp.handshakes_unusable,
         "DTLS handshakes are of another version than 1.2, or agreed on no SRTP",
     );
-    if srtp.keys > 0 {
+    if srtp.secrets > 0 {
         add(
             srtp.secrets_missing,
             "DTLS handshakes have no secret in the key log",
+        );
+    }
+    if srtp.handshakes == 0 {
+        add(
+            srtp.secrets,
+            "secrets of the key log are of no use: the capture has no whole DTLS handshake",
         );
     }
 }

@@ -60,7 +60,7 @@ fn wrong_arguments_and_files_are_named_with_what_is_wrong() {
     let capture = capture.to_str().expect("text");
     let empty = write("empty.txt", b"");
     let empty = empty.to_str().expect("text");
-    let cases: [(&[&str], &[&str]); 9] = [
+    let cases: [(&[&str], &[&str]); 10] = [
         (
             &["/nowhere/call.pcap"],
             &["/nowhere/call.pcap", "No such file"],
@@ -70,6 +70,10 @@ fn wrong_arguments_and_files_are_named_with_what_is_wrong() {
         (
             &[capture, "--map", "200=vp8/90000"],
             &["200=vp8/90000", "127"],
+        ),
+        (
+            &[capture, "--map", "111=a/8000", "--map", "111=b/8000"],
+            &["--map 111", "twice"],
         ),
         (&[capture, "--sdes", "nonsense"], &["profile"]),
         (
@@ -91,6 +95,45 @@ fn wrong_arguments_and_files_are_named_with_what_is_wrong() {
         for name in named {
             assert!(error.contains(name), "{arguments:?}: {error}");
         }
+    }
+}
+
+#[test]
+fn a_file_that_is_no_recording_has_an_object_with_the_error() {
+    for (name, bytes) in [("nothing.pcap", &b""[..]), ("words.pcap", b"no capture")] {
+        let path = write(name, bytes);
+        let (nothing, ended_well) = report(&path, &[]);
+        assert!(!ended_well);
+        assert_eq!(nothing["streams"], serde_json::json!([]));
+        assert_eq!(nothing["totals"]["frames"], 0);
+        let error = nothing["totals"]["error"].as_str().expect("it is told");
+        assert!(
+            error.contains(name) && error.contains("nor a capture"),
+            "{error}"
+        );
+    }
+}
+
+/// Replays and worlds alike.
+#[test]
+fn a_report_that_cannot_be_written_is_a_failure() {
+    let capture = write("unwritten.pcapng", &capture());
+    let capture = capture.to_str().expect("text");
+    let sim = ["sim", "--seed=1", "--scenario=rooms", "--seconds=1"];
+    for arguments in [
+        &["replay", capture][..],
+        &sim,
+        &[&sim[..], &["--json"]].concat(),
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full");
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_antiphon"))
+            .args(arguments)
+            .stdout(full.expect("Linux has it"))
+            .output()
+            .expect("the program runs");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        assert!(error.contains("the report cannot be written"), "{error}");
     }
 }
 

@@ -94,6 +94,38 @@ fn a_wrong_key_opens_nothing_and_the_count_stands() {
     assert!(warnings.iter().any(named), "{warnings:?}");
 }
 
+/// Keys that were given otherwise say nothing of a log, and one that opens nothing is told, with keys or without.
+#[test]
+fn a_key_log_that_opens_nothing_is_told_and_one_that_is_not_there_is_not() {
+    let Some(folder) = vectors() else {
+        return;
+    };
+    let folder = folder.join("captures-made");
+    let text = |name: &str| folder.join(name).to_str().expect("text").to_owned();
+    let (own, other) = (text("webrtc-gcm128.keylog"), text("webrtc-aescm80.keylog"));
+    let keys = text("webrtc-gcm128.keys.json");
+    let warnings = |capture: &str, arguments: &[&str]| {
+        let (report, _) = report(&folder.join(capture), arguments);
+        report["totals"]["warnings"].to_string()
+    };
+    let call = "webrtc-gcm128.pcap";
+    for (arguments, is_told) in [
+        (&["--keylog", &other][..], true),
+        (&["--keylog", &other, "--keys", &keys], true),
+        (&["--keylog", &own], false),
+        (&["--keys", &keys], false),
+    ] {
+        let warnings = warnings(call, arguments);
+        let told = warnings.contains("have no secret in the key log");
+        assert_eq!(told, is_told, "{arguments:?}: {warnings}");
+    }
+    let without_handshake = warnings("srtp-opus-gcm256-wrap.pcap", &["--keylog", &own]);
+    assert!(
+        without_handshake.contains("of no use"),
+        "{without_handshake}"
+    );
+}
+
 fn streams(report: &Value) -> impl Iterator<Item = &Value> {
     report["streams"].as_array().expect("a list").iter()
 }

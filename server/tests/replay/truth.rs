@@ -41,7 +41,7 @@ const BROKEN: [&str; 4] = [
     "fmt-cut-mid-record.pcap",
     "fmt-empty.pcap",
 ];
-/// Neither of these is a capture, so there is no report.
+/// Neither of these is a capture, so nothing is counted.
 const NO_CAPTURES: [&str; 2] = ["fmt-bad-magic.pcap", "fmt-empty.pcap"];
 
 #[test]

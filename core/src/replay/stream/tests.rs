@@ -247,6 +247,15 @@ fn talk_spurts_begin_at_markers_and_after_silence() {
         (3, 120, false),
     ];
     assert_eq!(spurts(&marked), Some(2));
+    // A marker on each packet of sound that never stops says nothing, nor does one where packets were lost.
+    let always: Vec<_> = (0..200).map(|at| (at, u32::from(at) * 20, true)).collect();
+    assert_eq!(spurts(&always), Some(1));
+    let lossy = always.iter().filter(|(at, ..)| at % 10 < 6).copied();
+    assert_eq!(spurts(&lossy.collect::<Vec<_>>()), Some(1));
+    let paused = always
+        .iter()
+        .map(|(at, time, marker)| (*at, time + u32::from(at / 50) * 40, *marker));
+    assert_eq!(spurts(&paused.collect::<Vec<_>>()), Some(4));
     // Comfort noise every 400 ms is silence; 50 lost packets are not.
     let noise = [
         (0, 0, false),
