@@ -79,7 +79,7 @@ struct Run {
     world: World,
     rng: Rng,
     peers: Seed,
-    /// Who leaves, and how, by time.
+    /// Who leaves, by time.
     leaving: BTreeSet<(Timestamp, MemberId)>,
     findings: Vec<Finding>,
     connected: u64,
