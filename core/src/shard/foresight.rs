@@ -1,8 +1,8 @@
 //! Memory asked for before it is needed.
 //!
-//! A session's parts lie in some forty lines of memory. Among thousands of sessions none of them is in the processor's
-//! cache when a packet comes, and most are found through another, so a packet waits for one after the other: longer than
-//! it takes to handle it. Of several packets that are at hand, those of one depth are asked for together.
+//! A session's parts lie in some forty lines of memory. Among thousands of sessions none of them is in the
+//! processor's cache when a packet comes, and most are found through another, so a packet waits for one after the
+//! other: longer than it takes to handle it. Of several packets at hand, those of one depth are asked for together.
 //!
 //! Nothing here changes what a shard does.
 
@@ -12,8 +12,9 @@ use crate::limits::FORESEEN_FOLLOWERS;
 use crate::net::Path;
 use crate::session::media::Follower;
 
-/// Followers of a track from which on they are foreseen while it is fed; fewer are foreseen with the datagram. A packet
-/// to 1,000 or 5,000 took 7.1 to 7.7 µs with this and [`AHEAD`], kernel included, and 9.2 without; no others were tried.
+/// Followers of a track from which on they are foreseen while it is fed; fewer are foreseen with the datagram. A
+/// packet to 1,000 or 5,000 took 7.1 to 7.7 µs with this and [`AHEAD`], kernel included, and 9.2 without; no others
+/// were tried.
 pub(super) const FORESEEN_MIN: usize = 32;
 /// How many packets ahead each depth is asked for while a track is fed.
 const AHEAD: [(usize, Depth); 3] = [(6, Depth::Session), (4, Depth::Parts), (2, Depth::Ends)];
