@@ -75,11 +75,11 @@ fn calls_on_each_runtime_replay_in_another_process_to_the_same_run() {
         echo(&server);
         let [mut ann, mut cleo] = room(&server);
         // What it writes is behind what happens, on a busy machine a while.
-        let mut metrics = String::new();
         assert!(run(&mut [&mut ann, &mut cleo], PATIENCE, |_| {
-            metrics = server.get("/metrics");
+            let metrics = server.get("/metrics");
             total(&metrics, "antiphon_journal_written_bytes_total") > 10_000
         }));
+        let metrics = server.get("/metrics");
         assert_eq!(total(&metrics, "antiphon_journal_records_lost_total"), 0);
         stop(server);
 
