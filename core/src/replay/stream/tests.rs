@@ -248,7 +248,9 @@ fn talk_spurts_begin_at_markers_and_after_silence() {
     ];
     assert_eq!(spurts(&marked), Some(2));
     // A marker on each packet of sound that never stops says nothing, nor does one where packets were lost.
-    let always: Vec<_> = (0..200_u16).map(|at| (at, u32::from(at) * 20, true)).collect();
+    let always: Vec<_> = (0..200_u16)
+        .map(|at| (at, u32::from(at) * 20, true))
+        .collect();
     assert_eq!(spurts(&always), Some(1));
     let lossy = always.iter().filter(|(at, ..)| at % 10 < 6).copied();
     assert_eq!(spurts(&lossy.collect::<Vec<_>>()), Some(1));
