@@ -13,7 +13,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::peer::{Heard, HeardSource, Mischief, Picture, Trust};
-use super::scenario::{Call, RECOVERY, Run, Scenario};
+use super::scenario::{Call, Run, Scenario};
 use super::source::DTX_INTERVAL;
 use super::world::{Member, MemberId};
 use crate::drive::DigestValue;
@@ -514,7 +514,7 @@ impl Run<'_> {
         let number = calls.position(|other| std::ptr::eq(other, call));
         let last = number.and_then(|number| self.members[number].last());
         let connected = last.and_then(|id| self.world.member(*id).connected);
-        let due = Timestamp::ZERO + self.scenario.safety + RECOVERY;
+        let due = Timestamp::ZERO + self.scenario.recovered();
         call.spec.passive && connected.is_some_and(|connected| connected > due)
     }
 

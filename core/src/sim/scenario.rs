@@ -254,6 +254,13 @@ impl Scenario {
         Some(scenario)
     }
 
+    /// When everybody must have recovered; after a short phase of faults not before it would be after a usual one. A
+    /// client whose handshake a stranger spoilt believes itself connected until the session gives its set-up up, after
+    /// 25 s.
+    pub(super) fn recovered(&self) -> Duration {
+        self.safety.max(SAFETY) + RECOVERY
+    }
+
     /// Ends the phase of faults at `safety`. Who joins later joins then, and what else calls were to do later is left
     /// out; what goes wrong with links and by strangers ends then by itself.
     fn set_safety(&mut self, safety: Duration) {
@@ -488,9 +495,9 @@ impl Scenario {
         run.plant(setting);
         run.until(self.safety);
         run.world.heal();
-        run.until(self.safety + RECOVERY);
+        run.until(self.recovered());
         run.measure_gaps();
-        run.until(self.safety + RECOVERY + WATCH);
+        run.until(self.recovered() + WATCH);
         let mut outcome = oracle::judge(self, &run);
         run.end_all();
         run.world.run_for(AFTERWARDS);
