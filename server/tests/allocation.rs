@@ -21,6 +21,8 @@ static COUNTING: Counting = Counting;
 /// A thread has begun by then, even on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 const SESSIONS: u32 = 20;
+/// Pairs of runs at most, until one of them is level.
+const ATTEMPTS: u32 = 3;
 /// Shorter than the least time between two checks of consent.
 const SECONDS: (u64, u64) = (1, 3);
 /// Of the longer run, more than of the shorter: handshakes do not all go the same way, and buffers may grow once more.
@@ -106,18 +108,18 @@ fn neither_the_generator_nor_a_shard_allocates_for_a_packet() {
     let server = serve();
     // What is made once and kept is made.
     run(&server, 0);
-    let (short, long) = (run(&server, SECONDS.0), run(&server, SECONDS.1));
-    println!("packets, and allocations of generator and shard: {short:?} and {long:?}");
-    let more = long.0 - short.0;
-    assert!(more > 10 * DIFFERENCE_MAX, "{more} packets");
-    for (what, thread) in [("generator", 0), ("shard", 1)] {
-        let (short, long) = (short.1[thread], long.1[thread]);
-        assert!(short > 0, "the {what}'s allocations are counted");
-        assert!(
-            long <= short + DIFFERENCE_MAX,
-            "{what}: {short} allocations, then {long} for {more} packets more"
-        );
-    }
+    // A handshake that a busy machine repeats takes a hundred more, by chance in one of the runs; packets would in each.
+    let is_level = (0..ATTEMPTS).any(|_| {
+        let (short, long) = (run(&server, SECONDS.0), run(&server, SECONDS.1));
+        println!("packets, and allocations of generator and shard: {short:?} and {long:?}");
+        let more = long.0 - short.0;
+        assert!(more > 10 * DIFFERENCE_MAX, "{more} packets");
+        short.1.iter().zip(long.1).all(|(short, long)| {
+            assert!(*short > 0, "allocations are counted");
+            long <= short + DIFFERENCE_MAX
+        })
+    });
+    assert!(is_level, "more for more packets, {ATTEMPTS} times");
     drop(server.stop);
     server.thread.join().expect("it ends");
 }

@@ -59,8 +59,11 @@ impl Secret {
         Self(Seed::new(client), number)
     }
 
-    fn proof(&self, kind: u8) -> [u8; 32] {
-        *self.0.derive("proof", self.1 ^ u64::from(kind)).as_bytes()
+    /// Covers the profile too, as a real Finished covers all that was said: a hello damaged on its way must not connect
+    /// two sides that then do not understand each other.
+    fn proof(&self, kind: u8, profile: ProfileName) -> [u8; 32] {
+        let said = u64::from(kind) | u64::from(number_of(profile)) << 8;
+        *self.0.derive("proof", self.1 ^ said).as_bytes()
     }
 
     fn keys(&self, profile: ProfileName) -> KeyingMaterial {
@@ -175,6 +178,11 @@ impl Scripted {
                 out.extend(self.proved(FINISHED_SERVER));
                 self.finish()
             }
+            // The client took another hello than ours for it, one damaged on its way: ours once more sets it right.
+            (DtlsRole::Server, FINISHED_CLIENT) if self.is_connected => {
+                out.push(self.hello(HELLO_SERVER));
+                REFUSED
+            }
             (DtlsRole::Client, FINISHED_SERVER) if self.is_proof(kind, body) => self.finish(),
             (_, CLOSE) if self.is_connected && self.is_proof(kind, body) => {
                 HandshakeResult::Closed(CloseReason::PeerClosed)
@@ -241,29 +249,32 @@ impl Scripted {
     }
 
     fn hello(&self, kind: u8) -> Vec<u8> {
-        let profile = match self.profile {
-            ProfileName::AeadAes256Gcm => 0,
-            ProfileName::AeadAes128Gcm => 1,
-            ProfileName::Aes128CmSha1_80 => 2,
-        };
         [
             &PREFIX[..],
             &[kind],
             &self.random,
             &self.local.0,
-            &[profile],
+            &[number_of(self.profile)],
         ]
         .concat()
     }
 
     fn proved(&self, kind: u8) -> Option<Vec<u8>> {
         let secret = self.secret.as_ref()?;
-        Some([&PREFIX[..], &[kind], &secret.proof(kind)].concat())
+        Some([&PREFIX[..], &[kind], &secret.proof(kind, self.profile)].concat())
     }
 
     fn is_proof(&self, kind: u8, body: &[u8]) -> bool {
         let secret = self.secret.as_ref();
-        secret.is_some_and(|secret| secret.proof(kind) == body)
+        secret.is_some_and(|secret| secret.proof(kind, self.profile) == body)
+    }
+}
+
+const fn number_of(profile: ProfileName) -> u8 {
+    match profile {
+        ProfileName::AeadAes256Gcm => 0,
+        ProfileName::AeadAes128Gcm => 1,
+        ProfileName::Aes128CmSha1_80 => 2,
     }
 }
 
@@ -300,6 +311,31 @@ mod tests {
     fn only(outcome: &Outcome) -> &[u8] {
         assert_eq!(outcome.datagrams.len(), 1, "{outcome:?}");
         &outcome.datagrams[0]
+    }
+
+    #[test]
+    fn a_profile_that_was_changed_on_its_way_connects_nobody_until_the_right_one_comes() {
+        let now = Timestamp::from_millis(1);
+        for seed in 0..40 {
+            let (mut client, mut server) = pair(seed);
+            let hello = client.start(now);
+            let answer = server.handle_packet(now, only(&hello));
+            let mut changed = only(&answer).to_vec();
+            let profile = changed.last_mut().expect("a hello ends with it");
+            *profile = (*profile + 1) % 3;
+            let finished = client.handle_packet(now, &changed);
+            let refused = server.handle_packet(now, only(&finished));
+            assert!(keys(&refused).is_none() && refused.datagrams.is_empty());
+            let finished = client.handle_packet(now, only(&answer));
+            let last = server.handle_packet(now, only(&finished));
+            // One more, while the last datagram is under way.
+            let finished = client.handle_packet(now, &changed);
+            let answer = server.handle_packet(now, only(&finished));
+            let finished = client.handle_packet(now, only(&answer));
+            let again = server.handle_packet(now, only(&finished));
+            let done = client.handle_packet(now, only(&again));
+            assert_eq!(keys(&last).unwrap(), keys(&done).unwrap());
+        }
     }
 
     #[test]
