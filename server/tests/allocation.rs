@@ -108,7 +108,7 @@ fn neither_the_generator_nor_a_shard_allocates_for_a_packet() {
     let server = serve();
     // What is made once and kept is made.
     run(&server, 0);
-    // A handshake that a busy machine repeats takes a hundred more, by chance in one of the runs; packets would in each.
+    // A handshake that a busy machine repeats takes a hundred more, in one of the runs by chance; packets would in all.
     let is_level = (0..ATTEMPTS).any(|_| {
         let (short, long) = (run(&server, SECONDS.0), run(&server, SECONDS.1));
         println!("packets, and allocations of generator and shard: {short:?} and {long:?}");
